@@ -1,0 +1,58 @@
+"""Errors that the user of a command can act upon.
+
+::
+
+    HerdbookError           one clear sentence; the command line prints it and exits with `exit_code`
+    ├── UsageError          2: the arguments do not make sense together
+    ├── NotFoundError       3: unknown model, file or database
+    ├── HomeError           4: the home folder cannot be used
+    ├── SchemaError         5: a database or fingerprint of another version
+    └── IncomparableError   6: two fingerprints of different schemes
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "HerdbookError",
+    "HomeError",
+    "IncomparableError",
+    "NotFoundError",
+    "SchemaError",
+    "UsageError",
+]
+
+
+class HerdbookError(Exception):
+    """Base of all errors that are the user's to mend."""
+
+    exit_code = 1
+
+
+class UsageError(HerdbookError):
+    """The arguments do not make sense together."""
+
+    exit_code = 2
+
+
+class NotFoundError(HerdbookError):
+    """An unknown model, file or database."""
+
+    exit_code = 3
+
+
+class HomeError(HerdbookError):
+    """The home folder cannot be used."""
+
+    exit_code = 4
+
+
+class SchemaError(HerdbookError):
+    """A database or fingerprint of another version."""
+
+    exit_code = 5
+
+
+class IncomparableError(HerdbookError):
+    """Two fingerprints of different schemes; names the parameter that differs."""
+
+    exit_code = 6

@@ -1,0 +1,1 @@
+"""The population: traits, heritability, selection."""

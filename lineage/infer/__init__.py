@@ -1,0 +1,1 @@
+"""From fingerprints to findings. Pure: arrays and values in, findings out."""

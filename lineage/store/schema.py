@@ -1,0 +1,322 @@
+"""Every table and column, declared once: DDL and ``docs/data-model.md`` are made from this.
+
+Two databases share the declarations. The *working* database (``HOME/herdbook.duckdb``) is written
+by the pipeline only; the *published* one (``HOME/published/…``) is a compact read-only copy with
+columns for drawing and browsing. Claims and findings are append-only and never mixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PUBLISHED", "SCHEMA_VERSION", "WORKING", "Column", "Table"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: DuckDB type (with NOT NULL where it holds) and its meaning."""
+
+    name: str
+    type: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table; `key` lists the primary key's columns (empty: append-only log)."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+
+    def ddl(self) -> str:
+        """The CREATE statement."""
+        lines = [f'"{column.name}" {column.type}' for column in self.columns]
+        if self.key:
+            lines.append(f"PRIMARY KEY ({', '.join(self.key)})")
+        return f'CREATE TABLE "{self.name}" (' + ", ".join(lines) + ")"
+
+
+def _table(name: str, doc: str, columns: str, key: str = "") -> Table:
+    """Read a declaration of lines ``name | type | meaning``."""
+    rows = [tuple(part.strip() for part in line.split("|")) for line in columns.strip().splitlines()]
+    return Table(name, doc, tuple(Column(*row) for row in rows), tuple(key.split()))
+
+
+_SNAPSHOT_COLUMNS = """
+    repo_id        | VARCHAR NOT NULL     | owner/name
+    revision       | VARCHAR              | commit, 40 hex digits; NULL when the repository could not be read
+    observed_at    | TIMESTAMPTZ NOT NULL | when we looked
+    status         | VARCHAR NOT NULL     | ok, gated, disabled or gone
+    author         | VARCHAR              | owner, as the Hub says
+    created_at     | TIMESTAMPTZ          | as the Hub says; floor at 2022-03-02T23:29:04Z
+    last_modified  | TIMESTAMPTZ          | as the Hub says
+    downloads_30d  | BIGINT               | rolling 30-day count; never summed over time
+    likes          | BIGINT               | at that moment
+    licence        | VARCHAR              | licence word of the card or tag
+    library        | VARCHAR              | library_name
+    pipeline_tag   | VARCHAR              | task
+    tags           | VARCHAR[]            | all tags
+    architecture   | VARCHAR              | first of config's architectures, else GGUF's general.architecture
+    parameters     | BIGINT               | number of stored values over all tensors, from headers; NULL when no header was read
+    dtype          | VARCHAR              | dtype that most stored values have
+    size_bytes     | BIGINT               | sum of file sizes
+    n_files        | INTEGER              | number of files
+"""
+
+RUN = _table(
+    "run",
+    "Provenance: one row per run of a stage.",
+    """
+    run_id         | BIGINT NOT NULL      | serial number
+    stage          | VARCHAR NOT NULL     | crawl, fingerprint, infer, measure, publish
+    started_at     | TIMESTAMPTZ NOT NULL | UTC
+    finished_at    | TIMESTAMPTZ          | NULL: still running or killed
+    version        | VARCHAR NOT NULL     | herdbook version
+    parameters     | JSON NOT NULL        | arguments of the stage
+    environment    | JSON NOT NULL        | Python, platform and package versions
+    inputs         | JSON NOT NULL        | digests or counts of what was read
+    """,
+    "run_id",
+)
+SNAPSHOT = _table(
+    "snapshot",
+    "One observation of one repository; never overwritten.",
+    _SNAPSHOT_COLUMNS,
+)
+FILE = _table(
+    "file",
+    "The files of a repository at a commit.",
+    """
+    repo_id        | VARCHAR NOT NULL     | owner/name
+    revision       | VARCHAR NOT NULL     | commit
+    path           | VARCHAR NOT NULL     | path inside the repository (text from strangers)
+    size_bytes     | BIGINT NOT NULL      | size
+    sha256         | VARCHAR              | digest of large files; NULL for small ones
+    """,
+    "repo_id revision path",
+)
+TEXT = _table(
+    "card",
+    "The model card's text at a commit: hostile text, never rendered as HTML.",
+    """
+    repo_id        | VARCHAR NOT NULL     | owner/name
+    revision       | VARCHAR NOT NULL     | commit
+    card_text      | VARCHAR              | README.md, NULL when absent
+    config_text    | VARCHAR              | config.json as text, NULL when absent
+    """,
+    "repo_id revision",
+)
+CLAIM = _table(
+    "claim",
+    "What somebody said about a parent. A claim that is no longer seen keeps its last_seen.",
+    """
+    child          | VARCHAR NOT NULL     | owner/name
+    parent         | VARCHAR              | Hub id the words were resolved to; NULL: unresolved
+    parent_text    | VARCHAR NOT NULL     | what was written
+    relation       | VARCHAR              | finetune, adapter, quantized, merge; NULL: not said
+    source         | VARCHAR NOT NULL     | merge_recipe, adapter_config, gguf_metadata, card, tag, card_recipe, config, prose
+    text           | VARCHAR NOT NULL     | the words it came from
+    weight         | DOUBLE               | share stated by a recipe
+    method         | VARCHAR              | merge method stated by a recipe
+    revision       | VARCHAR NOT NULL     | commit at which it was last seen
+    first_seen     | TIMESTAMPTZ NOT NULL | first observation
+    last_seen      | TIMESTAMPTZ NOT NULL | latest observation
+    """,
+)
+PROBLEM = _table(
+    "problem",
+    "What could not be read, with its reason: one row per repository, stage and path.",
+    """
+    repo_id        | VARCHAR NOT NULL     | owner/name, or the request when no repository is known
+    revision       | VARCHAR              | commit, when known
+    stage          | VARCHAR NOT NULL     | crawl, fingerprint, infer
+    path           | VARCHAR              | file, when it concerns one
+    code           | VARCHAR NOT NULL     | word of the error (crawler.errors, or 'pickle')
+    reason         | VARCHAR NOT NULL     | one sentence
+    observed_at    | TIMESTAMPTZ NOT NULL | when
+    """,
+)
+TRAIT = _table(
+    "trait",
+    "A measured property of a model. Missing is an absent row, never zero.",
+    """
+    repo_id        | VARCHAR NOT NULL     | owner/name
+    name           | VARCHAR NOT NULL     | e.g. loss/python
+    value          | DOUBLE NOT NULL      | number
+    metric         | VARCHAR NOT NULL     | e.g. cross_entropy
+    dataset        | VARCHAR NOT NULL     | what it was measured on
+    higher_is_better | BOOLEAN            | NULL: not known
+    source         | VARCHAR NOT NULL     | card or header
+    revision       | VARCHAR NOT NULL     | commit
+    observed_at    | TIMESTAMPTZ NOT NULL | when
+    """,
+)
+FINGERPRINT = _table(
+    "fingerprint",
+    "What the fingerprint pass read of a model, and at what cost. The words lie in HOME/fingerprints.",
+    """
+    repo_id        | VARCHAR NOT NULL     | owner/name
+    revision       | VARCHAR NOT NULL     | commit
+    scheme         | VARCHAR NOT NULL     | version of the probe plan and of the sketches
+    digest         | VARCHAR              | name of the stored fingerprint; NULL: not read
+    format         | VARCHAR              | safetensors, gguf, adapter
+    bytes_read     | BIGINT NOT NULL      | bytes of weights fetched by range, headers included
+    requests       | INTEGER NOT NULL     | range requests made
+    weight_bytes   | BIGINT NOT NULL      | size of the weight files
+    n_tensors      | INTEGER NOT NULL     | tensors in the headers
+    seconds        | DOUBLE NOT NULL      | wall-clock time
+    made_at        | TIMESTAMPTZ NOT NULL | when
+    """,
+    "repo_id revision scheme",
+)
+PAIR = _table(
+    "pair",
+    "The family test of every pair of models that were compared, of the latest inference.",
+    """
+    run_id         | BIGINT NOT NULL      | inference run
+    a              | VARCHAR NOT NULL     | owner/name, a < b
+    b              | VARCHAR NOT NULL     | owner/name
+    verdict        | VARCHAR NOT NULL     | related, unrelated, common_init, untestable
+    statistic      | DOUBLE               | test statistic; NULL when nothing was comparable
+    p_value        | DOUBLE               | of the family test
+    bit_equality   | DOUBLE               | share of compared words that are equal
+    """,
+    "run_id a b",
+)
+FINDING = _table(
+    "finding",
+    "What the weights show about one model's origin. History is kept: valid_to is NULL for the current one.",
+    """
+    finding_id     | BIGINT NOT NULL      | serial number
+    run_id         | BIGINT NOT NULL      | inference run
+    child          | VARCHAR NOT NULL     | owner/name
+    kind           | VARCHAR NOT NULL     | founder, duplicate, cast, … (glossary)
+    grade          | VARCHAR NOT NULL     | proved, inferred, tie, abstain
+    base           | VARCHAR              | base model of a merge or adapter
+    method         | VARCHAR              | merge or quantisation method
+    rank           | INTEGER              | rank of a low-rank change
+    p_value        | DOUBLE               | family test against the nearest parent
+    probability    | DOUBLE               | belief in the edge; NULL while uncalibrated
+    ties           | VARCHAR[] NOT NULL   | equally good single parents
+    evidence       | JSON NOT NULL        | list of {name, value, text}
+    recipe_yaml    | VARCHAR              | mergekit recipe that rebuilds the child
+    note           | VARCHAR NOT NULL     | one sentence for people
+    valid_from     | TIMESTAMPTZ NOT NULL | when this finding was first made
+    valid_to       | TIMESTAMPTZ          | when a later run replaced it; NULL: current
+    """,
+    "finding_id",
+)
+FINDING_PARENT = _table(
+    "finding_parent",
+    "The parents of a finding, with shares.",
+    """
+    finding_id     | BIGINT NOT NULL      | finding
+    position       | INTEGER NOT NULL     | 0 is the primary parent
+    parent         | VARCHAR NOT NULL     | owner/name
+    weight         | DOUBLE NOT NULL      | share of the child
+    low            | DOUBLE               | lower bound of the share
+    high           | DOUBLE               | upper bound of the share
+    """,
+    "finding_id position",
+)
+FINDING_LAYER = _table(
+    "finding_layer",
+    "Where each layer of the child came from.",
+    """
+    finding_id     | BIGINT NOT NULL      | finding
+    child_layer    | INTEGER NOT NULL     | layer of the child
+    parent         | VARCHAR NOT NULL     | owner/name
+    parent_layer   | INTEGER NOT NULL     | layer of the parent
+    """,
+    "finding_id child_layer parent",
+)
+ESTIMATE = _table(
+    "estimate",
+    "Population statistics of the latest measure run, each with interval, n and method.",
+    """
+    run_id         | BIGINT NOT NULL      | measure run
+    statistic      | VARCHAR NOT NULL     | heritability, selection_differential, opportunity, …
+    trait          | VARCHAR              | trait name; NULL for statistics of fitness alone
+    fitness        | VARCHAR              | fitness measure, where one is used
+    population     | VARCHAR NOT NULL     | all, or the founder whose clade it is
+    value          | DOUBLE               | NULL: cannot be trusted, method says why
+    low            | DOUBLE               | lower bound
+    high           | DOUBLE               | upper bound
+    level          | DOUBLE NOT NULL      | coverage of the interval
+    n              | BIGINT NOT NULL      | observations
+    n_clusters     | BIGINT               | founders or families
+    p_value        | DOUBLE               | where a test was made
+    method         | VARCHAR NOT NULL     | estimator and its source
+    """,
+)
+
+_EDGE = _table(
+    "edge",
+    "Claim and finding reconciled, one row per child and parent.",
+    """
+    child          | VARCHAR NOT NULL     | owner/name
+    parent         | VARCHAR NOT NULL     | owner/name (may lie outside the catalogue)
+    position       | INTEGER NOT NULL     | 0 is the primary parent, which the drawing follows
+    relation       | VARCHAR NOT NULL     | finetune, adapter, quantized, merge
+    kind           | VARCHAR              | what the weights show; NULL when only declared
+    weight         | DOUBLE               | share of the child; NULL when unknown
+    verdict        | VARCHAR NOT NULL     | confirmed, undeclared, contradicted, unverified
+    grade          | VARCHAR NOT NULL     | proved, inferred, tie, declared
+    p_value        | DOUBLE               | family test
+    probability    | DOUBLE               | belief; NULL while uncalibrated
+    evidence       | JSON NOT NULL        | list of {name, value, text}
+    """,
+    "child parent",
+)
+_MODEL = Table(
+    "model",
+    "One row per model: its latest observation and its place in the graph and in the drawing.",
+    (
+        *_table("", "", _SNAPSHOT_COLUMNS).columns,
+        *_table(
+            "",
+            "",
+            """
+    kind           | VARCHAR              | kind of the current finding; NULL: weights not read
+    grade          | VARCHAR              | grade of the current finding
+    note           | VARCHAR              | the finding in one sentence
+    primary_parent | VARCHAR              | parent at position 0; NULL: founder or unknown
+    founder        | VARCHAR NOT NULL     | end of the chain of primary parents (itself for founders)
+    generation     | INTEGER NOT NULL     | longest path from a founder, in edges
+    n_parents      | INTEGER NOT NULL     | parents
+    n_children     | INTEGER NOT NULL     | children
+    n_descendants  | INTEGER NOT NULL     | distinct descendants over all edges
+    pos            | INTEGER NOT NULL     | preorder position in the ladderised primary forest
+    size           | INTEGER NOT NULL     | clade size: the clade is pos BETWEEN pos AND pos + size - 1
+    n_claims       | INTEGER NOT NULL     | declared parents
+    n_problems     | INTEGER NOT NULL     | things that could not be read
+    """,
+        ).columns,
+    ),
+    ("repo_id",),
+)
+_META = _table(
+    "meta",
+    "What this publication is: key and value.",
+    """
+    key            | VARCHAR NOT NULL     | schema_version, data_date, herdbook_version, endpoint, ignore_claims, …
+    value          | VARCHAR NOT NULL     | text
+    """,
+    "key",
+)
+
+WORKING: tuple[Table, ...] = (
+    RUN, SNAPSHOT, FILE, TEXT, CLAIM, PROBLEM, TRAIT, FINGERPRINT, PAIR,
+    FINDING, FINDING_PARENT, FINDING_LAYER, ESTIMATE,
+)  # fmt: skip
+"""Tables of the working database, in order of creation."""
+
+PUBLISHED: tuple[Table, ...] = (
+    _META, _MODEL, _EDGE, CLAIM, PROBLEM, TRAIT, FINGERPRINT, PAIR,
+    FINDING, FINDING_PARENT, FINDING_LAYER, ESTIMATE,
+)  # fmt: skip
+"""Tables of the published database: working tables cut down to what is current, and the graph."""
