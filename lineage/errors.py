@@ -2,7 +2,7 @@
 
 ::
 
-    HerdbookError           one clear sentence; the command line prints it and exits with `exit_code`
+    HerdbookError           one clear sentence, printed before exiting with `exit_code`
     ├── UsageError          2: the arguments do not make sense together
     ├── NotFoundError       3: unknown model, file or database
     ├── HomeError           4: the home folder cannot be used

@@ -177,7 +177,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class PairTest:
-    """The family test of two models, `a` < `b`. `p_value` is None when nothing could be compared."""
+    """The family test of two models, `a` < `b`; `p_value` is None when nothing compared."""
 
     a: str
     b: str

@@ -55,4 +55,6 @@ def record_run(
         ],
     )
     yield run_id
-    connection.execute("UPDATE run SET finished_at = ? WHERE run_id = ?", [datetime.now(UTC), run_id])
+    connection.execute(
+        "UPDATE run SET finished_at = ? WHERE run_id = ?", [datetime.now(UTC), run_id]
+    )

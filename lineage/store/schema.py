@@ -42,7 +42,9 @@ class Table:
 
 def _table(name: str, doc: str, columns: str, key: str = "") -> Table:
     """Read a declaration of lines ``name | type | meaning``."""
-    rows = [tuple(part.strip() for part in line.split("|")) for line in columns.strip().splitlines()]
+    rows = [
+        tuple(part.strip() for part in line.split("|")) for line in columns.strip().splitlines()
+    ]
     return Table(name, doc, tuple(Column(*row) for row in rows), tuple(key.split()))
 
 
