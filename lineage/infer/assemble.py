@@ -1,0 +1,572 @@
+"""From fingerprints to findings: the order in which questions are asked.
+
+Families first (a pair test for every two models). Inside a family: lossy and exact copies, then
+rearranged layers and mixtures of experts, then merges that replay, and only then descent among what
+is left, shape by shape. A model's finding names its parents only where the evidence allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import combinations
+
+import networkx as nx
+import numpy as np
+
+from lineage.infer.change import describe_change
+from lineage.infer.descent import Descent, choose_root, date_log_odds, resolve_descent
+from lineage.infer.geometry import Pool, make_pool
+from lineage.infer.identity import Copy, find_copy
+from lineage.infer.layers import expert_origin, layer_digests, layer_origin, similar_layers
+from lineage.infer.merges import Mixture, screen_merge
+from lineage.infer.quantised import dequantised, is_quantised, method_of, replay_codes
+from lineage.infer.relatedness import test_pair
+from lineage.infer.replay import Replay, replay_linear, replay_slerp
+from lineage.model import (
+    Evidence,
+    Finding,
+    Grade,
+    Kind,
+    LayerSource,
+    PairTest,
+    PairVerdict,
+    ParentShare,
+)
+from lineage.weights.fingerprint import Fingerprint
+
+__all__ = ["Inference", "infer_lineage"]
+
+Dates = Mapping[str, datetime | None]
+Progress = Callable[[str], None]
+
+_PROVED_CODES = 0.995
+_LIKELY_CODES = 0.60
+_PROVED_REPLAY = 0.99
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Everything one run found: one finding a model, one test a pair."""
+
+    findings: tuple[Finding, ...]
+    pairs: tuple[PairTest, ...]
+
+
+@dataclass
+class _Family:
+    """Work in progress on one family: what is settled, and who is left."""
+
+    members: dict[str, Fingerprint]
+    dates: Dates
+    p_values: Mapping[frozenset[str], float]
+    findings: dict[str, Finding] = field(default_factory=dict)
+
+    def open_models(self) -> list[str]:
+        return [name for name in self.members if name not in self.findings]
+
+    def known_parents(self) -> dict[str, tuple[str, ...]]:
+        return {
+            child: tuple(share.parent for share in finding.parents)
+            for child, finding in self.findings.items()
+        }
+
+    def settle(self, finding: Finding) -> None:
+        """Record a finding, with the family test against its first parent."""
+        if finding.parents and finding.p_value is None:
+            pair = frozenset((finding.child, finding.parents[0].parent))
+            finding = replace(finding, p_value=self.p_values.get(pair))
+        self.findings[finding.child] = finding
+
+    def original(self, name: str) -> str:
+        """The model that `name` is a byte-for-byte duplicate of, or itself."""
+        seen = {name}
+        while (finding := self.findings.get(name)) and finding.kind is Kind.DUPLICATE:
+            name = finding.parents[0].parent
+            if name in seen:
+                break
+            seen.add(name)
+        return name
+
+
+def infer_lineage(
+    fingerprints: Sequence[Fingerprint],
+    dates: Dates,
+    progress: Progress = lambda _: None,
+) -> Inference:
+    """Find the origin of every model.
+
+    Parameters
+    ----------
+    fingerprints
+        One per model, all of one scheme.
+    dates
+        Upload times; one capped witness among others. May be empty.
+    progress
+        Called with a sentence at the start of each step.
+
+    Raises
+    ------
+    IncomparableError
+        If fingerprints of different schemes are mixed.
+    """
+    by_id = {f.repo_id: f for f in sorted(fingerprints, key=lambda f: f.repo_id)}
+    findings = {name: _adapter(f) for name, f in by_id.items() if f.format == "adapter"}
+    plain = {
+        name: dequantised(f) if is_quantised(f) else f
+        for name, f in by_id.items()
+        if name not in findings
+    }
+    progress(f"testing {len(plain) * (len(plain) - 1) // 2} pairs")
+    pairs = _test_pairs(plain)
+    related = nx.Graph()
+    related.add_nodes_from(plain)
+    related.add_edges_from((p.a, p.b) for p in pairs if p.verdict is PairVerdict.RELATED)
+    p_values = {
+        frozenset((pair.a, pair.b)): pair.p_value for pair in pairs if pair.p_value is not None
+    }
+    twins = {
+        name: other
+        for pair in pairs
+        if pair.verdict is PairVerdict.COMMON_INIT
+        for name, other in ((pair.a, pair.b), (pair.b, pair.a))
+    }
+    for number, component in enumerate(nx.connected_components(related), start=1):
+        family = _Family({name: by_id[name] for name in sorted(component)}, dates, p_values)
+        progress(f"family {number}: {len(component)} models")
+        _resolve_family(family)
+        findings.update(
+            (name, _as_twin(finding, twins.get(name))) for name, finding in family.findings.items()
+        )
+    untestable = [
+        PairTest(min(name, other), max(name, other), PairVerdict.UNTESTABLE, None, None, None)
+        for name in by_id
+        for other in by_id
+        if name != other and name not in plain and (other in plain or name < other)
+    ]
+    return Inference(tuple(findings[name] for name in by_id), (*pairs, *untestable))
+
+
+def _test_pairs(models: Mapping[str, Fingerprint]) -> tuple[PairTest, ...]:
+    n_pairs = max(1, len(models) * (len(models) - 1) // 2)
+    return tuple(test_pair(models[a], models[b], n_pairs) for a, b in combinations(models, 2))
+
+
+def _adapter(fingerprint: Fingerprint) -> Finding:
+    ranks = {
+        min(sample.shape)
+        for key, sample in fingerprint.samples.items()
+        if ".lora_" in key.role and len(sample.shape) == 2
+    }
+    rank = max(ranks, default=None)
+    return Finding(
+        fingerprint.repo_id,
+        Kind.ADAPTER,
+        Grade.ABSTAIN,
+        rank=rank,
+        note="an adapter holds only its own factors: its weights cannot tell the base model",
+    )
+
+
+def _as_twin(finding: Finding, twin: str | None) -> Finding:
+    """A founder that shares its random initialisation with another says so."""
+    if twin is None or finding.parents or finding.kind is not Kind.FOUNDER:
+        return finding
+    return replace(
+        finding,
+        kind=Kind.COMMON_INIT,
+        note=f"started from the same random initialisation as {twin} and was trained apart",
+        evidence=(
+            *finding.evidence,
+            Evidence(
+                "same_initialisation", 1.0, f"unit by unit like {twin}, trained gains unlike it"
+            ),
+        ),
+    )
+
+
+def _resolve_family(family: _Family) -> None:
+    _settle_copies(family)
+    _settle_quantised(family)
+    _settle_experts(family)
+    _settle_layers(family)
+    for group in _shape_groups(family):
+        _settle_group(family, group)
+
+
+def _settle_copies(family: _Family) -> None:
+    plain = [name for name, f in family.members.items() if not is_quantised(f)]
+    found: dict[str, list[tuple[str, Copy]]] = {}
+    for child in family.members:
+        for parent in family.members:
+            if child == parent or (is_quantised(family.members[child]) != (parent not in plain)):
+                continue
+            copy = find_copy(family.members[child], family.members[parent])
+            if copy and (copy.directed or _came_first(family.dates, parent, child)):
+                found.setdefault(child, []).append((parent, copy))
+    for kinds in ((Kind.DUPLICATE,), (Kind.CAST, Kind.PERMUTED, Kind.VOCABULARY)):
+        for child, copies in found.items():
+            if child in family.findings:
+                continue
+            chosen = [(parent, copy) for parent, copy in copies if copy.kind in kinds]
+            originals = {family.original(parent): copy for parent, copy in chosen}
+            if not originals:
+                continue
+            parent = min(originals, key=lambda name: _birth(family.dates, name))
+            copy = originals[parent]
+            dated = date_log_odds(child, parent, family.dates) != 0
+            ties = tuple(originals) if not copy.directed and not dated else ()
+            family.settle(
+                Finding(
+                    child,
+                    copy.kind,
+                    Grade.TIE if ties else Grade.PROVED,
+                    (ParentShare(parent, 1.0),),
+                    ties=(parent, *(t for t in ties if t != parent)) if ties else (),
+                    evidence=copy.evidence,
+                    note="" if copy.directed else "which of the two came first is told by date",
+                )
+            )
+
+
+def _came_first(dates: Dates, a: str, b: str) -> bool:
+    """Whether `a` is taken to be older than `b`: by date, by name where dates are equal."""
+    odds = date_log_odds(b, a, dates)
+    return odds > 0 or (odds == 0 and a < b)
+
+
+def _birth(dates: Dates, name: str) -> tuple[float, str]:
+    born = dates.get(name)
+    return (born.timestamp() if born else float("inf"), name)
+
+
+def _settle_quantised(family: _Family) -> None:
+    sources = [name for name, f in family.members.items() if not is_quantised(f)]
+    for child in family.open_models():
+        fingerprint = family.members[child]
+        if not is_quantised(fingerprint):
+            continue
+        tried = [
+            (evidence, name)
+            for name in sources
+            if (evidence := replay_codes(fingerprint, family.members[name])) is not None
+        ]
+        if not tried:
+            continue
+        top = max(evidence.value for evidence, _ in tried)
+        best = [(evidence, name) for evidence, name in tried if evidence.value >= top - 1e-9]
+        evidence, parent = min(
+            best, key=lambda item: (_n_copies_away(family, item[1]), _birth(family.dates, item[1]))
+        )
+        if top < _LIKELY_CODES:
+            family.settle(
+                Finding(
+                    child,
+                    Kind.QUANTIZED,
+                    Grade.ABSTAIN,
+                    method=method_of(fingerprint),
+                    evidence=(evidence,),
+                    note="no model of the catalogue has the values that were quantised",
+                )
+            )
+            continue
+        family.settle(
+            Finding(
+                child,
+                Kind.QUANTIZED,
+                Grade.PROVED if top >= _PROVED_CODES else Grade.INFERRED,
+                (ParentShare(parent, 1.0),),
+                method=method_of(fingerprint),
+                evidence=(evidence,),
+            )
+        )
+
+
+def _n_copies_away(family: _Family, name: str) -> int:
+    """How many exact-copy steps lie between `name` and an original."""
+    steps, seen = 0, {name}
+    while (finding := family.findings.get(name)) and finding.parents:
+        name = finding.parents[0].parent
+        if name in seen:
+            break
+        seen.add(name)
+        steps += 1
+    return steps
+
+
+def _settle_experts(family: _Family) -> None:
+    dense = [
+        family.members[name]
+        for name in family.open_models()
+        if not any(key.expert >= 0 for key in family.members[name].samples)
+    ]
+    for child in family.open_models():
+        origin = expert_origin(family.members[child], dense)
+        if origin is None:
+            continue
+        owners, base = origin
+        names = list(dict.fromkeys(owner for _, owner in owners))
+        shares = tuple(
+            ParentShare(name, sum(owner == name for _, owner in owners) / len(owners))
+            for name in names
+        )
+        family.settle(
+            Finding(
+                child,
+                Kind.MOE,
+                Grade.PROVED,
+                shares,
+                base=base,
+                method="mixture of experts",
+                evidence=tuple(
+                    Evidence(
+                        f"expert_{expert}",
+                        1.0,
+                        f"expert {expert} is the feed-forward block of {owner}, word for word",
+                    )
+                    for expert, owner in owners
+                ),
+            )
+        )
+
+
+def _settle_layers(family: _Family) -> None:
+    names = [n for n in family.open_models() if not is_quantised(family.members[n])]
+    digests = {name: layer_digests(family.members[name]) for name in names}
+    ordered = sorted(names, key=lambda name: _birth(family.dates, name))
+    for child in names:
+        candidates = [
+            name
+            for name in ordered
+            if name != child
+            and child not in family.known_parents().get(name, ())
+            and not _is_rearranged_from(family, name, child)
+            and date_log_odds(child, name, family.dates) >= 0
+        ]
+        origin = layer_origin(child, digests, candidates)
+        if origin is None:
+            continue
+        stacked = len(origin.parents) > 1 or len(set(digests[child])) < len(digests[child])
+        kind = Kind.PASSTHROUGH if stacked else Kind.PRUNED
+        family.settle(_layer_finding(child, kind, origin.layer_map, Grade.PROVED))
+
+
+def _is_rearranged_from(family: _Family, name: str, source: str) -> bool:
+    finding = family.findings.get(name)
+    return bool(finding and any(share.parent == source for share in finding.parents))
+
+
+def _layer_finding(
+    child: str, kind: Kind, layer_map: Sequence[LayerSource], grade: Grade
+) -> Finding:
+    counts: dict[str, int] = {}
+    for source in layer_map:
+        counts[source.parent] = counts.get(source.parent, 0) + 1
+    shares = tuple(
+        ParentShare(name, n / len(layer_map))
+        for name, n in sorted(counts.items(), key=lambda item: -item[1])
+    )
+    exactly = "word for word" if grade is Grade.PROVED else "by its feed-forward rows"
+    return Finding(
+        child,
+        kind,
+        grade,
+        shares,
+        method="passthrough" if kind is Kind.PASSTHROUGH else None,
+        layer_map=tuple(layer_map),
+        evidence=(
+            Evidence(
+                "layers_placed",
+                float(len(layer_map)),
+                f"all {len(layer_map)} layers were found in {', '.join(counts)}, {exactly}",
+            ),
+        ),
+    )
+
+
+def _shape_groups(family: _Family) -> list[list[str]]:
+    """Open models and their possible ancestors, by number of layers and matrix widths."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, fingerprint in family.members.items():
+        finding = family.findings.get(name)
+        if is_quantised(fingerprint) or (
+            finding and finding.kind in (Kind.DUPLICATE, Kind.CAST, Kind.PERMUTED)
+        ):
+            continue
+        layout = tuple(
+            (key, sample.shape[1:]) for key, sample in sorted(fingerprint.samples.items())
+        )
+        groups.setdefault(layout, []).append(name)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def _settle_group(family: _Family, group: Sequence[str]) -> None:
+    pool = make_pool([family.members[name] for name in group])
+    _settle_merges(family, pool)
+    settled = [name for name in group if name in family.findings]
+    free = [name for name in group if name not in family.findings]
+    if not free:
+        return
+    anchors = [name for name in settled if family.findings[name].kind is not Kind.MERGE]
+    if anchors and len(anchors) + len(free) == len(group) and not _has_founder(family, group):
+        # A rearranged model and what was trained from it: the rearranged one is the root.
+        root, decided = anchors[0], True
+    else:
+        chosen = choose_root(pool, [n for n in group if not _is_merge(family, n)], family.dates)
+        root, decided = chosen.model, chosen.decided
+        if root not in family.findings:
+            family.settle(_founder(family, root, chosen.log_odds))
+    for descent in resolve_descent(
+        pool, root, [n for n in free if n != root], family.dates, family.known_parents()
+    ):
+        family.settle(_descent_finding(family, descent, root, decided))
+
+
+def _is_merge(family: _Family, name: str) -> bool:
+    finding = family.findings.get(name)
+    return finding is not None and finding.kind is Kind.MERGE
+
+
+def _has_founder(family: _Family, group: Sequence[str]) -> bool:
+    """Whether this layout is the family's largest: the one the founder is looked for in."""
+    return list(group) == _shape_groups(family)[0]
+
+
+def _founder(family: _Family, name: str, log_odds: float) -> Finding:
+    surgery = _similar_origin(family, name)
+    if surgery is not None:
+        return surgery
+    facts: tuple[Evidence, ...] = ()
+    if np.isfinite(log_odds):
+        facts = (
+            Evidence(
+                "root_log_odds",
+                log_odds,
+                f"root of its family by arrows and dates, log-odds {log_odds:.1f} to the next best",
+            ),
+        )
+    return Finding(
+        name,
+        Kind.FOUNDER,
+        Grade.INFERRED,
+        evidence=facts,
+        note="no parent among the models that were read",
+    )
+
+
+def _similar_origin(family: _Family, name: str) -> Finding | None:
+    """For the root of a layout that is not the family's first: the model it was cut from."""
+    fingerprint = family.members[name]
+    for other in sorted(family.members, key=lambda o: _birth(family.dates, o)):
+        finding = family.findings.get(other)
+        if other == name or finding is None or is_quantised(family.members[other]):
+            continue
+        if date_log_odds(name, other, family.dates) < 0:
+            continue
+        if family.members[other].n_layers == fingerprint.n_layers:
+            continue
+        origin = similar_layers(fingerprint, family.members[other])
+        if origin is not None:
+            stacked = fingerprint.n_layers > family.members[other].n_layers
+            kind = Kind.PASSTHROUGH if stacked else Kind.PRUNED
+            return _layer_finding(name, kind, origin.layer_map, Grade.INFERRED)
+    return None
+
+
+def _settle_merges(family: _Family, pool: Pool) -> None:
+    for child in pool.ids:
+        if child in family.findings:
+            continue
+        candidates = [
+            name
+            for name in pool.ids
+            if name != child
+            and date_log_odds(child, name, family.dates) >= 0
+            and not _is_rearranged_from(family, name, child)
+        ]
+        dtype = family.members[child].dtype
+        mixture = screen_merge(pool, child, candidates, dtype)
+        if mixture is None:
+            continue
+        family.settle(_merge_finding(pool, child, dtype, mixture))
+
+
+def _merge_finding(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Finding:
+    replays = [
+        replay
+        for replay in (
+            replay_linear(pool, child, dtype, mixture),
+            replay_slerp(pool, child, dtype, mixture),
+        )
+        if replay is not None
+    ]
+    best: Replay = max(replays, key=lambda replay: round(replay.match, 3))
+    proved = best.match >= _PROVED_REPLAY
+    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
+    fitted = mixture.weights(sizes)
+    weights = best.weights if proved else tuple(float(w) for w in fitted)
+    facts = (
+        Evidence(
+            "words_replayed",
+            best.match,
+            f"the {best.method} recipe gives {100 * best.match:.2f} % of the stored words",
+        ),
+        Evidence(
+            "words_fitted",
+            mixture.match,
+            f"free coefficients per tensor give {100 * mixture.match:.2f} %, the best single "
+            f"parent {100 * mixture.single_match:.2f} %",
+        ),
+    )
+    shares = tuple(
+        ParentShare(name, weight) for name, weight in zip(mixture.parents, weights, strict=True)
+    )
+    return Finding(
+        child,
+        Kind.MERGE,
+        Grade.PROVED if proved else Grade.INFERRED,
+        tuple(sorted(shares, key=lambda share: -share.weight)),
+        base=best.base if proved else None,
+        method=best.method if proved else None,
+        evidence=facts,
+        recipe_yaml=best.recipe_yaml if proved else None,
+    )
+
+
+def _descent_finding(family: _Family, descent: Descent, root: str, decided: bool) -> Finding:
+    child = descent.child
+    if len(descent.parents) > 1:
+        return Finding(
+            child,
+            Kind.MERGE,
+            Grade.INFERRED,
+            tuple(
+                ParentShare(name, share, max(0.0, share - 2 * error), share + 2 * error)
+                for name, share, error in descent.parents
+            ),
+            base=root,
+            evidence=descent.evidence,
+            note="a merge whose exact recipe was not recovered",
+        )
+    parent = descent.parents[0][0]
+    change = describe_change(family.members[child], family.members[parent])
+    grade = Grade.TIE if descent.ties else Grade.INFERRED
+    if not decided:
+        return Finding(
+            child,
+            change.kind,
+            Grade.ABSTAIN,
+            ties=(parent,),
+            evidence=(*descent.evidence, *change.evidence),
+            note=f"related to {parent}, but which of the two came first cannot be told",
+        )
+    return Finding(
+        child,
+        change.kind,
+        grade,
+        (ParentShare(parent, 1.0),),
+        ties=descent.ties,
+        rank=change.rank,
+        evidence=(*descent.evidence, *change.evidence),
+    )

@@ -1,0 +1,235 @@
+"""Who descends from whom among models of one shape, copies taken out and exact merges known.
+
+1. *Root.* Squared distances add up along paths, so their minimum spanning tree is the first guess
+   at the topology. Every node is tried as its root, and the log-likelihoods of the edges' arrows
+   and dates, each capped, are summed: single arrows err often, the pooled root seldom.
+2. *Ancestors.* Seen from the root, X is an ancestor of C when C carries all of X's change
+   (β(C|X) = 1 within its error) and X does not carry all of C's. The parent is the ancestor that
+   changed most; the root if there is none.
+3. *Trained merges.* A child with no such ancestor that carries parts of at least two models, which
+   add up, is a merge whose exact recipe is not (yet) known.
+
+Sources: squared distances as an additive tree metric, Horwitz et al. (MoTHer, ICLR 2025) for
+single families; instruments and shares, ``docs/inference.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import networkx as nx
+import numpy as np
+
+from lineage.infer.geometry import Inheritance, Pool
+from lineage.model import Evidence
+
+__all__ = ["Descent", "Root", "choose_root", "resolve_descent"]
+
+_ARROW_SCALE = 3.0
+_EDGE_CAP = 3.0
+_DATE_LOG_ODDS = 3.0
+_SAME_TIME = timedelta(hours=1)
+_DECIDED = 1.0
+_TOLERANCE = 0.08
+_N_ERRORS = 2.5
+_MAX_ERROR = 0.2
+_MIN_SHARE = 0.12
+_SHARE_ERRORS = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The model that everything else descends from, and the log-odds against the next best."""
+
+    model: str
+    log_odds: float
+
+    @property
+    def decided(self) -> bool:
+        """Whether the evidence is worth an assertion."""
+        return self.log_odds >= _DECIDED
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """Where one model stands: parents with shares, or ties."""
+
+    child: str
+    parents: tuple[tuple[str, float, float], ...]
+    """Parent, share, standard error of the share."""
+    ties: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+
+
+def date_log_odds(
+    child: str, parent: str, dates: Mapping[str, datetime | None], cap: float = _DATE_LOG_ODDS
+) -> float:
+    """Log-odds that `parent` came first, from upload dates; 0 when unknown or equal."""
+    born, origin = dates.get(child), dates.get(parent)
+    if born is None or origin is None or abs(born - origin) < _SAME_TIME:
+        return 0.0
+    return cap if origin < born else -cap
+
+
+def choose_root(pool: Pool, nodes: Sequence[str], dates: Mapping[str, datetime | None]) -> Root:
+    """Choose the founder of one family by pooled evidence over its spanning tree.
+
+    Raises
+    ------
+    ValueError
+        If `nodes` is empty.
+    """
+    if not nodes:
+        raise ValueError("a family needs at least one model")
+    if len(nodes) == 1:
+        return Root(nodes[0], float("inf"))
+    index = [pool.ids.index(name) for name in nodes]
+    distance = pool.squared_distance[np.ix_(index, index)]
+    arrow = pool.arrow[np.ix_(index, index)]
+    graph = nx.Graph()
+    for i in range(len(nodes)):
+        for j in range(i):
+            graph.add_edge(i, j, weight=float(distance[i, j]))
+    tree = nx.minimum_spanning_tree(graph)
+    scores = []
+    for root in range(len(nodes)):
+        score = 0.0
+        for parent, child in nx.bfs_edges(tree, root):
+            towards = float(arrow[child, parent])
+            witness = 2 * _ARROW_SCALE * (towards + 0.5) if np.isfinite(towards) else 0.0
+            score += float(np.clip(witness, -_EDGE_CAP, _EDGE_CAP))
+            score += date_log_odds(nodes[child], nodes[parent], dates)
+        scores.append(score)
+    order = np.argsort(scores)[::-1]
+    return Root(nodes[int(order[0])], float(scores[order[0]] - scores[order[1]]))
+
+
+def resolve_descent(
+    pool: Pool,
+    root: str,
+    children: Sequence[str],
+    dates: Mapping[str, datetime | None],
+    known: Mapping[str, Sequence[str]],
+) -> tuple[Descent, ...]:
+    """Find the parents of `children`, all descendants of `root`.
+
+    Parameters
+    ----------
+    pool
+        Values of the family, exact merges included.
+    known
+        Parents that are already established (merges, rearrangements): their children are not
+        resolved again, and no ancestor of a model may become its child.
+    """
+    seen = pool.instrumented(root)
+    return tuple(
+        _resolve_one(pool, seen, child, dates, known) for child in children if child != root
+    )
+
+
+def _resolve_one(
+    pool: Pool,
+    seen: Inheritance,
+    child: str,
+    dates: Mapping[str, datetime | None],
+    known: Mapping[str, Sequence[str]],
+) -> Descent:
+    barred = _descendants(child, known) | {child, seen.reference}
+    others = [
+        name for name in pool.ids if name not in barred and date_log_odds(child, name, dates) >= 0
+    ]
+    c = pool.ids.index(child)
+    ancestors: list[tuple[float, str, float, float]] = []
+    unclear: list[str] = []
+    for name in others:
+        x = pool.ids.index(name)
+        beta, error = float(seen.beta[c, x]), float(seen.beta_error[c, x])
+        reverse = float(seen.beta[x, c])
+        if not np.isfinite(beta) or not np.isfinite(error):
+            continue
+        whole = abs(beta - 1) <= max(_TOLERANCE, _N_ERRORS * error)
+        if whole and error > _MAX_ERROR:
+            if beta - _N_ERRORS * error <= 0 or beta > 1.5:
+                unclear.append(name)
+        elif whole and reverse < beta:
+            ancestors.append((float(seen.own[x]), name, beta, error))
+    ancestors.sort(reverse=True)
+    if ancestors:
+        _, parent, beta, error = ancestors[0]
+        facts = (
+            Evidence(
+                "inherited_share",
+                beta,
+                f"carries {100 * beta:.1f} ± {100 * error:.1f} % of what {parent} had changed "
+                f"since {seen.reference}",
+            ),
+            _arrow_fact(pool, child, parent),
+        )
+        return Descent(child, ((parent, 1.0, error),), (), facts)
+    mixture = _trained_merge(seen, child, others)
+    if mixture is not None:
+        return mixture
+    closest = max(
+        ((float(seen.beta[c, pool.ids.index(name)]), name) for name in others),
+        default=(float("nan"), ""),
+    )
+    facts = (
+        Evidence(
+            "largest_inherited_share",
+            closest[0],
+            f"carries the whole change of no other relative (most: {100 * closest[0]:.0f} % of "
+            f"{closest[1]})"
+            if closest[1]
+            else "no earlier relative changed since the founder",
+        ),
+        _arrow_fact(pool, child, seen.reference),
+    )
+    ties = (seen.reference, *unclear) if unclear else ()
+    return Descent(child, ((seen.reference, 1.0, 0.0),), ties, facts)
+
+
+def _arrow_fact(pool: Pool, child: str, parent: str) -> Evidence:
+    arrow = float(pool.arrow[pool.ids.index(child), pool.ids.index(parent)])
+    return Evidence(
+        "arrow",
+        arrow,
+        f"arrow {arrow:+.2f} (above −0.5 speaks for this direction, below against it)",
+    )
+
+
+def _trained_merge(seen: Inheritance, child: str, others: Sequence[str]) -> Descent | None:
+    """Parents of a merge that was trimmed, rescaled or trained on: joint shares that add up."""
+    movers = [
+        name
+        for name in others
+        if seen.own[seen.ids.index(name)] > 0.02 * seen.own[seen.ids.index(child)]
+    ]
+    shares, errors = seen.shares(child, movers)
+    chosen = [
+        (name, float(share), float(error))
+        for name, share, error in zip(movers, shares, errors, strict=True)
+        if share >= _MIN_SHARE and share > _SHARE_ERRORS * error
+    ]
+    total = sum(share for _, share, _ in chosen)
+    if len(chosen) < 2 or not 0.6 <= total <= 1.6:
+        return None
+    chosen.sort(key=lambda item: -item[1])
+    listed = ", ".join(f"{100 * share:.0f} % of {name}" for name, share, _ in chosen)
+    fact = Evidence("joint_shares", total, f"carries, jointly fitted, {listed}")
+    return Descent(
+        child,
+        tuple((name, share / total, error / total) for name, share, error in chosen),
+        (),
+        (fact,),
+    )
+
+
+def _descendants(model: str, known: Mapping[str, Sequence[str]]) -> set[str]:
+    found: set[str] = set()
+    frontier = {model}
+    while frontier:
+        frontier = {child for child, parents in known.items() if frontier & set(parents)} - found
+        found |= frontier
+    return found

@@ -1,0 +1,213 @@
+"""The geometry of one family: changes, their inner products, and what is inherited.
+
+A *pool* holds the sampled values of models of one shape, aligned. Two kinds of inner products
+answer different questions:
+
+*Raw* products give distances, the arrow of an edge ``⟨C−P, P⟩/‖C−P‖²``, and least squares.
+
+*Instrumented* products ``⟨hp(X−R), C−R⟩`` tell descent from convergence. ``hp`` removes the leading
+third of the singular directions of every matrix: models trained on the same text move together in
+few directions, whereas what a descendant inherits from an ancestor, rounding noise included, is
+all of it. So ``β(C|X) = ⟨hp(X−R), C−R⟩ / ⟨hp(X−R), X−R⟩`` is 1 when X lies on the path from the
+reference R to C, less than 1 when it does not, near 0 for strangers inside the family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.weights.fingerprint import Fingerprint
+from lineage.weights.roles import TensorKey
+
+__all__ = ["Inheritance", "Pool", "make_pool"]
+
+F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
+
+_REMOVED_SHARE = 1 / 3
+_MIN_SIDE = 12
+_N_BOOTSTRAP = 200
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Aligned sampled values of models of one shape.
+
+    Attributes
+    ----------
+    ids
+        Models, in the order of the first axis of every array.
+    keys
+        Tensors that all models share.
+    values
+        One array a tensor: models × rows × columns.
+    """
+
+    ids: tuple[str, ...]
+    keys: tuple[TensorKey, ...]
+    values: tuple[F32, ...]
+
+    @cached_property
+    def gram(self) -> F64:
+        """Raw inner products per tensor: tensors × models × models, float64."""
+        return np.stack([_gram(values) for values in self.values])
+
+    @cached_property
+    def squared_distance(self) -> F64:
+        """``‖X−Y‖²`` over all tensors, models × models."""
+        gram = self.gram.sum(axis=0)
+        square = np.diag(gram)
+        return np.asarray(np.maximum(square[:, None] + square[None, :] - 2 * gram, 0.0))
+
+    @cached_property
+    def arrow(self) -> F64:
+        """``a[c, p] = ⟨C−P, P⟩/‖C−P‖²``; NaN where two models are equal."""
+        gram = self.gram.sum(axis=0)
+        square = np.diag(gram)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            arrow: F64 = (gram - square[None, :]) / self.squared_distance
+        arrow[self.squared_distance == 0] = np.nan
+        return arrow
+
+    def relative_change(self, child: str, parent: str) -> float:
+        """``‖C−P‖/‖P‖``."""
+        c, p = self.ids.index(child), self.ids.index(parent)
+        norm = float(self.gram.sum(axis=0)[p, p])
+        return float(np.sqrt(self.squared_distance[c, p] / norm)) if norm > 0 else float("nan")
+
+    def instrumented(self, reference: str) -> Inheritance:
+        """Inheritance coefficients with paths leading from `reference`."""
+        r = self.ids.index(reference)
+        products, counts = [], []
+        for values in self.values:
+            rows, columns = values.shape[1:]
+            if min(rows, columns) < _MIN_SIDE:
+                continue
+            change = values.astype(np.float64) - values[r].astype(np.float64)
+            instruments = _high_pass(change).reshape(len(self.ids), -1)
+            products.append(instruments @ change.reshape(len(self.ids), -1).T)
+            counts.append(rows * columns)
+        stacked = np.stack(products) if products else np.zeros((0, len(self.ids), len(self.ids)))
+        return Inheritance(self.ids, reference, stacked)
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """Instrumented products of one family seen from one reference.
+
+    Attributes
+    ----------
+    products
+        ``⟨hp(X−R), C−R⟩`` per matrix: matrices × X × C.
+    """
+
+    ids: tuple[str, ...]
+    reference: str
+    products: F64
+
+    @cached_property
+    def own(self) -> F64:
+        """``⟨hp(X−R), X−R⟩`` of every model: how far it is from the reference, whitened."""
+        return np.einsum("txx->x", self.products) if len(self.products) else np.zeros(len(self.ids))
+
+    @cached_property
+    def beta(self) -> F64:
+        """``β[c, x]``: share of X's change from the reference that C carries; NaN if X has none."""
+        total = self.products.sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            beta: F64 = total.T / self.own[None, :]
+        beta[:, self.own <= 0] = np.nan
+        return beta
+
+    @cached_property
+    def beta_error(self) -> F64:
+        """Standard error of `beta`, by bootstrap over matrices."""
+        n_matrices = len(self.products)
+        if n_matrices < 2:
+            return np.full((len(self.ids), len(self.ids)), np.inf)
+        rng = np.random.default_rng(0)
+        weights = rng.multinomial(n_matrices, np.full(n_matrices, 1 / n_matrices), _N_BOOTSTRAP)
+        flat = self.products.reshape(n_matrices, -1)
+        totals = (weights @ flat).reshape(_N_BOOTSTRAP, *self.products.shape[1:])
+        own = np.einsum("bxx->bx", totals)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            beta = np.swapaxes(totals, 1, 2) / np.where(own > 0, own, np.nan)[:, None, :]
+        spread: F64 = np.nanstd(beta, axis=0, ddof=1)
+        return spread
+
+    def shares(self, child: str, relatives: Sequence[str]) -> tuple[F64, F64]:
+        """Joint coefficients of `relatives` in `child`, and their standard errors.
+
+        Solves ``(ZᵀD) β = Zᵀ(C−R)`` summed over matrices; errors by bootstrap over matrices.
+        """
+        c = self.ids.index(child)
+        x = [self.ids.index(name) for name in relatives]
+        if not x:
+            return np.zeros(0), np.zeros(0)
+        square = self.products[:, x][:, :, x]
+        target = self.products[:, x, c]
+        rng = np.random.default_rng(0)
+        n_matrices = len(self.products)
+        weights = rng.multinomial(n_matrices, np.full(n_matrices, 1 / n_matrices), _N_BOOTSTRAP)
+        draws = [
+            np.linalg.lstsq(
+                np.tensordot(w, square, axes=1), np.tensordot(w, target, axes=1), rcond=1e-10
+            )[0]
+            for w in weights.astype(np.float64)
+        ]
+        solved = np.linalg.lstsq(square.sum(axis=0), target.sum(axis=0), rcond=1e-10)[0]
+        return solved, np.std(draws, axis=0, ddof=1)
+
+
+def make_pool(fingerprints: Sequence[Fingerprint]) -> Pool:
+    """Align fingerprints on the tensors and rows that all of them share.
+
+    Token matrices of different length meet in their leading rows.
+
+    Raises
+    ------
+    ValueError
+        If nothing is shared.
+    """
+    keys, arrays = [], []
+    shared = set.intersection(*(set(f.samples) for f in fingerprints)) if fingerprints else set()
+    for key in sorted(shared):
+        samples = [f.samples[key] for f in fingerprints]
+        if len({sample.shape[1:] for sample in samples}) > 1:
+            continue
+        rows = set.intersection(*(set(sample.rows) for sample in samples))
+        if not rows:
+            continue
+        wanted = sorted(rows)
+        stack = [
+            sample.values
+            if len(sample.rows) == len(wanted)
+            else sample.values[np.searchsorted(sample.rows, wanted)]
+            for sample in samples
+        ]
+        if len({values.shape for values in stack}) > 1:
+            continue
+        keys.append(key)
+        arrays.append(np.stack(stack))
+    if not keys:
+        raise ValueError("these fingerprints share no tensor")
+    return Pool(tuple(f.repo_id for f in fingerprints), tuple(keys), tuple(arrays))
+
+
+def _gram(values: F32) -> F64:
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    return np.asarray(flat @ flat.T)
+
+
+def _high_pass(change: F64) -> F64:
+    """Remove the leading third of the singular directions of each matrix (models × r × c)."""
+    u, s, vt = np.linalg.svd(change, full_matrices=False)
+    n_removed = int(np.ceil(_REMOVED_SHARE * s.shape[1]))
+    kept = s.copy()
+    kept[:, :n_removed] = 0
+    return np.asarray((u * kept[:, None, :]) @ vt)

@@ -1,0 +1,160 @@
+"""Copies that are exact on some grid: duplicates, casts, permuted units, edited vocabularies.
+
+Each function compares one ordered pair and answers with a :class:`Copy` ("`child` came from
+`parent`") or None. The direction is certain where the operation loses something; where it loses
+nothing (duplicates, permutations) the answer says so and the caller decides by date.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lineage.infer.relatedness import common_rows
+from lineage.model import Evidence, Kind
+from lineage.weights.fingerprint import Fingerprint, Sample
+from lineage.weights.formats import round_to
+
+__all__ = ["Copy", "find_copy", "is_duplicate"]
+
+_MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
+_ALL_WORDS = 0.9995
+"""Share of equal words that counts as all: casts of subnormal values differ between libraries."""
+_FFN = ("up", "gate", "down", "up.bias", "gate.bias")
+_TOKEN_ROWS = ("embed", "head")
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """How a child repeats its parent exactly, and whether the direction is certain."""
+
+    kind: Kind
+    directed: bool
+    evidence: tuple[Evidence, ...]
+
+
+def is_duplicate(a: Fingerprint, b: Fingerprint) -> bool:
+    """Whether two models hold the same files, or the same words in every sampled row."""
+    if a.file_digests and a.file_digests == b.file_digests:
+        return True
+    return a.samples.keys() == b.samples.keys() and all(
+        sample.dtype == b.samples[key].dtype
+        and sample.shape == b.samples[key].shape
+        and sample.words == b.samples[key].words
+        for key, sample in a.samples.items()
+    )
+
+
+def find_copy(child: Fingerprint, parent: Fingerprint) -> Copy | None:
+    """How `child` is an exact copy of `parent`, if it is one."""
+    if is_duplicate(child, parent):
+        same_files = bool(child.file_digests) and child.file_digests == parent.file_digests
+        return Copy(
+            Kind.DUPLICATE,
+            False,
+            (
+                Evidence(
+                    "equal_words",
+                    1.0,
+                    "the weight files have equal sha256 digests"
+                    if same_files
+                    else "every sampled word is equal, in other files",
+                ),
+            ),
+        )
+    if child.samples.keys() != parent.samples.keys():
+        return None
+    return _cast(child, parent) or _permuted(child, parent) or _vocabulary(child, parent)
+
+
+def _cast(child: Fingerprint, parent: Fingerprint) -> Copy | None:
+    if child.shape_signature != parent.shape_signature or child.dtype == parent.dtype:
+        return None
+    to, origin = _MANTISSA_BITS.get(child.dtype), _MANTISSA_BITS.get(parent.dtype)
+    if to is None or origin is None:
+        return None
+    equal = rounded = total = 0
+    for key, sample in child.samples.items():
+        other = parent.samples[key]
+        if sample.dtype not in _MANTISSA_BITS:
+            return None
+        x, y = common_rows(sample, other)
+        equal += int((x == y).sum())
+        rounded += int((x == round_to(sample.dtype, y)).sum())
+        total += x.size
+    if not total or rounded / total < _ALL_WORDS:
+        return None
+    lossless = equal / total >= _ALL_WORDS
+    if lossless and to < origin:
+        return None  # the parent only looks wider: its low mantissa bits are zero, so it came later
+    return Copy(
+        Kind.CAST,
+        True,
+        (
+            Evidence(
+                "equal_after_cast",
+                rounded / total,
+                f"rounding {parent.dtype} to {child.dtype} gives "
+                f"{100 * rounded / total:.2f} % of the words",
+            ),
+        ),
+    )
+
+
+def _permuted(child: Fingerprint, parent: Fingerprint) -> Copy | None:
+    """Equal outside the feed-forward blocks, and there the same units in another order."""
+    if child.shape_signature != parent.shape_signature or child.dtype != parent.dtype:
+        return None
+    found = expected = 0.0
+    moved = 0
+    for key, sample in child.samples.items():
+        other = parent.samples[key]
+        if key.role not in _FFN:
+            if sample.words != other.words:
+                return None
+        elif key.role in ("up", "gate"):
+            ours, theirs = _unit_digests(sample), _unit_digests(other)
+            n_units = sample.shape[1] if sample.transposed else sample.shape[0]
+            found += len(ours & theirs)
+            expected += len(ours) * len(theirs) / n_units
+            moved += sample.words != other.words
+    if not moved or found < 0.5 * expected or found < 2:
+        return None
+    return Copy(
+        Kind.PERMUTED,
+        False,
+        (
+            Evidence(
+                "units_found",
+                found,
+                f"{found:.0f} sampled feed-forward units stand in another place of "
+                f"{moved} matrices ({expected:.0f} expected of a permutation); the rest is equal",
+            ),
+        ),
+    )
+
+
+def _unit_digests(sample: Sample) -> set[bytes]:
+    return {row.tobytes() for row in np.ascontiguousarray(sample.units)}
+
+
+def _vocabulary(child: Fingerprint, parent: Fingerprint) -> Copy | None:
+    """Rows were appended to the token matrices and nothing else was touched."""
+    grown = False
+    for key, sample in child.samples.items():
+        other = parent.samples[key]
+        x, y = common_rows(sample, other)
+        if x.size == 0 or not np.array_equal(x, y):
+            return None
+        if sample.shape != other.shape:
+            if key.role not in _TOKEN_ROWS or sample.shape[0] < other.shape[0]:
+                return None
+            grown = True
+    if not grown:
+        return None
+    return Copy(
+        Kind.VOCABULARY,
+        True,
+        (Evidence("equal_words", 1.0, "token rows were appended; every other word is equal"),),
+    )

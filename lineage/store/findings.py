@@ -1,0 +1,232 @@
+"""Writes and reads findings, pair tests and the book of fingerprints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from lineage.model import (
+    Evidence,
+    Finding,
+    Grade,
+    Kind,
+    LayerSource,
+    PairTest,
+    ParentShare,
+)
+
+__all__ = [
+    "FingerprintRow",
+    "current_findings",
+    "fingerprint_rows",
+    "record_fingerprint",
+    "replace_findings",
+    "replace_pairs",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FingerprintRow:
+    """One line of the book: what the fingerprint pass read of a model, and at what cost.
+
+    `digest` is None when the weights could not be read; the reason stands in `problem`.
+    """
+
+    repo_id: str
+    revision: str
+    scheme: str
+    digest: str | None
+    format: str | None
+    bytes_read: int
+    requests: int
+    weight_bytes: int
+    n_tensors: int
+    seconds: float
+    made_at: datetime
+
+
+def record_fingerprint(connection: duckdb.DuckDBPyConnection, row: FingerprintRow) -> None:
+    """Add or replace the line of one model, revision and scheme."""
+    connection.execute(
+        "INSERT OR REPLACE INTO fingerprint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            row.repo_id,
+            row.revision,
+            row.scheme,
+            row.digest,
+            row.format,
+            row.bytes_read,
+            row.requests,
+            row.weight_bytes,
+            row.n_tensors,
+            row.seconds,
+            row.made_at,
+        ],
+    )
+
+
+def fingerprint_rows(
+    connection: duckdb.DuckDBPyConnection, scheme: str
+) -> tuple[FingerprintRow, ...]:
+    """All lines of one scheme, in order of repository and time."""
+    rows = connection.execute(
+        "SELECT repo_id, revision, scheme, digest, format, bytes_read, requests, weight_bytes,"
+        " n_tensors, seconds, made_at FROM fingerprint WHERE scheme = ? ORDER BY repo_id, made_at",
+        [scheme],
+    ).fetchall()
+    return tuple(FingerprintRow(*row) for row in rows)
+
+
+def replace_pairs(
+    connection: duckdb.DuckDBPyConnection, run_id: int, pairs: Sequence[PairTest]
+) -> None:
+    """Keep the pair tests of the latest run only: they are a function of the fingerprints."""
+    import pyarrow as pa
+
+    table = pa.table(  # registered for one statement below
+        {
+            "run_id": pa.array([run_id] * len(pairs), pa.int64()),
+            "a": pa.array([pair.a for pair in pairs], pa.string()),
+            "b": pa.array([pair.b for pair in pairs], pa.string()),
+            "verdict": pa.array([str(pair.verdict) for pair in pairs], pa.string()),
+            "statistic": pa.array([pair.statistic for pair in pairs], pa.float64()),
+            "p_value": pa.array([pair.p_value for pair in pairs], pa.float64()),
+            "bit_equality": pa.array([pair.bit_equality for pair in pairs], pa.float64()),
+        }
+    )
+    connection.begin()
+    try:
+        connection.execute("DELETE FROM pair")
+        connection.register("new_pairs", table)
+        connection.execute("INSERT INTO pair SELECT * FROM new_pairs")
+        connection.unregister("new_pairs")
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def current_findings(connection: duckdb.DuckDBPyConnection) -> tuple[Finding, ...]:
+    """The findings that hold now, in order of the child's name."""
+    rows = connection.execute(
+        "SELECT finding_id, child, kind, grade, base, method, rank, p_value, probability, ties,"
+        " evidence, recipe_yaml, note FROM finding WHERE valid_to IS NULL ORDER BY child"
+    ).fetchall()
+    parents: dict[int, list[ParentShare]] = {}
+    for finding_id, parent, weight, low, high in connection.execute(
+        "SELECT finding_id, parent, weight, low, high FROM finding_parent"
+        " ORDER BY finding_id, position"
+    ).fetchall():
+        parents.setdefault(finding_id, []).append(ParentShare(parent, weight, low, high))
+    layers: dict[int, list[LayerSource]] = {}
+    for finding_id, child_layer, parent, parent_layer in connection.execute(
+        "SELECT finding_id, child_layer, parent, parent_layer FROM finding_layer"
+        " ORDER BY finding_id, child_layer"
+    ).fetchall():
+        layers.setdefault(finding_id, []).append(LayerSource(child_layer, parent, parent_layer))
+    return tuple(
+        Finding(
+            child,
+            Kind(kind),
+            Grade(grade),
+            tuple(parents.get(finding_id, ())),
+            tuple(ties),
+            base,
+            method,
+            rank,
+            tuple(layers.get(finding_id, ())),
+            p_value,
+            probability,
+            _evidence(evidence),
+            recipe_yaml,
+            note,
+        )
+        for (
+            finding_id, child, kind, grade, base, method, rank, p_value, probability, ties,
+            evidence, recipe_yaml, note,
+        ) in rows
+    )  # fmt: skip
+
+
+def replace_findings(
+    connection: duckdb.DuckDBPyConnection, run_id: int, findings: Iterable[Finding]
+) -> int:
+    """Make `findings` the current ones; returns how many changed.
+
+    A finding that says what the current one says is left alone, so that `valid_from` tells since
+    when it has held; a changed one closes its predecessor. Findings of models that were not
+    inferred this time are closed as well. All in one transaction.
+    """
+    now = datetime.now(UTC)
+    before = {finding.child: finding for finding in current_findings(connection)}
+    new = {finding.child: finding for finding in findings}
+    changed = [finding for child, finding in new.items() if before.get(child) != finding]
+    closed = [child for child in before if before[child] != new.get(child)]
+    connection.begin()
+    try:
+        for child in closed:
+            connection.execute(
+                "UPDATE finding SET valid_to = ? WHERE child = ? AND valid_to IS NULL", [now, child]
+            )
+        row = connection.execute("SELECT coalesce(max(finding_id), 0) FROM finding").fetchone()
+        first = int(row[0]) + 1 if row else 1
+        for finding_id, finding in enumerate(changed, start=first):
+            _insert(connection, run_id, finding_id, finding, now)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return len(changed)
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection,
+    run_id: int,
+    finding_id: int,
+    finding: Finding,
+    now: datetime,
+) -> None:
+    connection.execute(
+        "INSERT INTO finding VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        [
+            finding_id,
+            run_id,
+            finding.child,
+            str(finding.kind),
+            str(finding.grade),
+            finding.base,
+            finding.method,
+            finding.rank,
+            finding.p_value,
+            finding.probability,
+            list(finding.ties),
+            json.dumps([[fact.name, fact.value, fact.text] for fact in finding.evidence]),
+            finding.recipe_yaml,
+            finding.note,
+            now,
+        ],
+    )
+    if finding.parents:
+        connection.executemany(
+            "INSERT INTO finding_parent VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                [finding_id, position, share.parent, share.weight, share.low, share.high]
+                for position, share in enumerate(finding.parents)
+            ],
+        )
+    if finding.layer_map:
+        connection.executemany(
+            "INSERT INTO finding_layer VALUES (?, ?, ?, ?)",
+            [
+                [finding_id, source.child_layer, source.parent, source.parent_layer]
+                for source in finding.layer_map
+            ],
+        )
+
+
+def _evidence(text: str) -> tuple[Evidence, ...]:
+    return tuple(Evidence(name, value, words) for name, value, words in json.loads(text))
