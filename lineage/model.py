@@ -123,11 +123,18 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One measured fact behind a finding: a name, a number, and a sentence for people."""
+    """One measured fact behind a finding: a name, a number, and a sentence for people.
+
+    `value` is None where nothing could be measured, never NaN.
+    """
 
     name: str
-    value: float
+    value: float | None
     text: str
+
+    def __post_init__(self) -> None:
+        if self.value is not None and math.isnan(self.value):
+            raise ValueError(f"evidence {self.name!r} is not a number: say None")
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,14 +248,14 @@ def _settle_quantised(family: _Family) -> None:
         if not is_quantised(fingerprint):
             continue
         tried = [
-            (evidence, name)
+            (*replayed, name)
             for name in sources
-            if (evidence := replay_codes(fingerprint, family.members[name])) is not None
+            if (replayed := replay_codes(fingerprint, family.members[name])) is not None
         ]
         if not tried:
             continue
-        top = max(evidence.value for evidence, _ in tried)
-        best = [(evidence, name) for evidence, name in tried if evidence.value >= top - 1e-9]
+        top = max(share for share, _, _ in tried)
+        best = [(evidence, name) for share, evidence, name in tried if share >= top - 1e-9]
         evidence, parent = min(
             best, key=lambda item: (_n_copies_away(family, item[1]), _birth(family.dates, item[1]))
         )

@@ -47,12 +47,12 @@ def describe_change(child: Fingerprint, parent: Fingerprint) -> Change:
         total += x.size
     moved = float(sum((delta**2).sum() for delta in deltas.values()))
     size = float(sum((origin**2).sum() for origin in origins.values()))
-    relative = float(np.sqrt(moved / size)) if size else float("nan")
+    relative = float(np.sqrt(moved / size)) if size else 0.0
     evidence = [
         Evidence("relative_change", relative, f"the weights moved by {100 * relative:.3g} %"),
         Evidence(
             "words_untouched",
-            equal / total if total else float("nan"),
+            equal / total if total else None,
             f"{100 * equal / total:.1f} % of the sampled words are untouched"
             if total
             else "nothing was comparable",

@@ -1,16 +1,15 @@
 """Who descends from whom among models of one shape, copies taken out and exact merges known.
 
-1. *Root.* Squared distances add up along paths, so their minimum spanning tree is the first guess
-   at the topology. Every node is tried as its root, and the log-likelihoods of the edges' arrows
-   and dates, each capped, are summed: single arrows err often, the pooled root seldom.
+1. *Root.* Every model is tried as the founder, and the log-likelihoods of the arrows and dates
+   that lead from it to all others, each capped, are pooled: single arrows err often, the pooled
+   root seldom.
 2. *Ancestors.* Seen from the root, X is an ancestor of C when C carries all of X's change
    (β(C|X) = 1 within its error) and X does not carry all of C's. The parent is the ancestor that
    changed most; the root if there is none.
 3. *Trained merges.* A child with no such ancestor that carries parts of at least two models, which
    add up, is a merge whose exact recipe is not (yet) known.
 
-Sources: squared distances as an additive tree metric, Horwitz et al. (MoTHer, ICLR 2025) for
-single families; instruments and shares, ``docs/inference.md``.
+The instruments and their measured errors are described in ``docs/inference.md``.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import networkx as nx
 import numpy as np
 
 from lineage.infer.geometry import Inheritance, Pool
@@ -29,12 +27,13 @@ __all__ = ["Descent", "Root", "choose_root", "resolve_descent"]
 
 _ARROW_SCALE = 3.0
 _EDGE_CAP = 3.0
-_DATE_LOG_ODDS = 3.0
+_DATE_LOG_ODDS = 5.0
+_MAX_VOTES = 3
 _SAME_TIME = timedelta(hours=1)
 _DECIDED = 1.0
 _TOLERANCE = 0.08
 _N_ERRORS = 2.5
-_MAX_ERROR = 0.2
+_MAX_ERROR = 0.04
 _MIN_SHARE = 0.12
 _SHARE_ERRORS = 4.0
 
@@ -74,7 +73,12 @@ def date_log_odds(
 
 
 def choose_root(pool: Pool, nodes: Sequence[str], dates: Mapping[str, datetime | None]) -> Root:
-    """Choose the founder of one family by pooled evidence over its spanning tree.
+    """Choose the founder of one family by pooled evidence.
+
+    Every other model votes on every candidate R with its arrow ``⟨X−R, R⟩/‖X−R‖²`` (about 0 from
+    the founder, −½ from a sibling, below from a descendant), trusted less the larger its standard
+    error. These votes share R's own position, so together they count as no more than three. Every
+    model uploaded before R speaks against R.
 
     Raises
     ------
@@ -86,22 +90,21 @@ def choose_root(pool: Pool, nodes: Sequence[str], dates: Mapping[str, datetime |
     if len(nodes) == 1:
         return Root(nodes[0], float("inf"))
     index = [pool.ids.index(name) for name in nodes]
-    distance = pool.squared_distance[np.ix_(index, index)]
     arrow = pool.arrow[np.ix_(index, index)]
-    graph = nx.Graph()
-    for i in range(len(nodes)):
-        for j in range(i):
-            graph.add_edge(i, j, weight=float(distance[i, j]))
-    tree = nx.minimum_spanning_tree(graph)
+    error = pool.arrow_error[np.ix_(index, index)]
+    weight = min(len(nodes) - 1, _MAX_VOTES) / (len(nodes) - 1)
     scores = []
-    for root in range(len(nodes)):
-        score = 0.0
-        for parent, child in nx.bfs_edges(tree, root):
-            towards = float(arrow[child, parent])
-            witness = 2 * _ARROW_SCALE * (towards + 0.5) if np.isfinite(towards) else 0.0
-            score += float(np.clip(witness, -_EDGE_CAP, _EDGE_CAP))
-            score += date_log_odds(nodes[child], nodes[parent], dates)
-        scores.append(score)
+    for root, name in enumerate(nodes):
+        arrows, order_in_time = 0.0, 0.0
+        for child, other in enumerate(nodes):
+            if child == root:
+                continue
+            if np.isfinite(arrow[child, root]):
+                trust = 1 / (1 + (2 * float(error[child, root])) ** 2)
+                witness = 2 * _ARROW_SCALE * (float(arrow[child, root]) + 0.5)
+                arrows += trust * float(np.clip(witness, -_EDGE_CAP, _EDGE_CAP))
+            order_in_time += min(0.0, date_log_odds(other, name, dates))
+        scores.append(weight * arrows + order_in_time)
     order = np.argsort(scores)[::-1]
     return Root(nodes[int(order[0])], float(scores[order[0]] - scores[order[1]]))
 
@@ -151,8 +154,7 @@ def _resolve_one(
             continue
         whole = abs(beta - 1) <= max(_TOLERANCE, _N_ERRORS * error)
         if whole and error > _MAX_ERROR:
-            if beta - _N_ERRORS * error <= 0 or beta > 1.5:
-                unclear.append(name)
+            unclear.append(name)
         elif whole and reverse < beta:
             ancestors.append((float(seen.own[x]), name, beta, error))
     ancestors.sort(reverse=True)
@@ -172,13 +174,17 @@ def _resolve_one(
     if mixture is not None:
         return mixture
     closest = max(
-        ((float(seen.beta[c, pool.ids.index(name)]), name) for name in others),
+        (
+            (beta, name)
+            for name in others
+            if np.isfinite(beta := float(seen.beta[c, pool.ids.index(name)]))
+        ),
         default=(float("nan"), ""),
     )
     facts = (
         Evidence(
             "largest_inherited_share",
-            closest[0],
+            closest[0] if np.isfinite(closest[0]) else None,
             f"carries the whole change of no other relative (most: {100 * closest[0]:.0f} % of "
             f"{closest[1]})"
             if closest[1]
@@ -192,6 +198,8 @@ def _resolve_one(
 
 def _arrow_fact(pool: Pool, child: str, parent: str) -> Evidence:
     arrow = float(pool.arrow[pool.ids.index(child), pool.ids.index(parent)])
+    if not np.isfinite(arrow):
+        return Evidence("arrow", None, f"no sampled word differs from {parent}")
     return Evidence(
         "arrow",
         arrow,

@@ -74,6 +74,23 @@ class Pool:
         arrow[self.squared_distance == 0] = np.nan
         return arrow
 
+    @cached_property
+    def arrow_error(self) -> F64:
+        """Standard error of `arrow`, from its scatter over tensors (a ratio estimate's).
+
+        Steps of training lie in few directions, so counting words would understate it.
+        """
+        gram = self.gram
+        n_tensors = len(gram)
+        square = np.einsum("tii->ti", gram)
+        along = gram - square[:, None, :]
+        moved = square[:, :, None] + square[:, None, :] - 2 * gram
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scatter = ((along - self.arrow * moved) ** 2).sum(axis=0)
+            return np.asarray(
+                np.sqrt(n_tensors / max(1, n_tensors - 1) * scatter) / self.squared_distance
+            )
+
     def relative_change(self, child: str, parent: str) -> float:
         """``‖C−P‖/‖P‖``."""
         c, p = self.ids.index(child), self.ids.index(parent)
@@ -137,7 +154,7 @@ class Inheritance:
         own = np.einsum("bxx->bx", totals)
         with np.errstate(divide="ignore", invalid="ignore"):
             beta = np.swapaxes(totals, 1, 2) / np.where(own > 0, own, np.nan)[:, None, :]
-        spread: F64 = np.nanstd(beta, axis=0, ddof=1)
+        spread: F64 = np.std(beta, axis=0, ddof=1)
         return spread
 
     def shares(self, child: str, relatives: Sequence[str]) -> tuple[F64, F64]:

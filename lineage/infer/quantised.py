@@ -36,8 +36,8 @@ def method_of(fingerprint: Fingerprint) -> str:
     return "int8" if fingerprint.dtype == "I8" else fingerprint.dtype
 
 
-def replay_codes(child: Fingerprint, parent: Fingerprint) -> Evidence | None:
-    """Share of the child's codes that quantising `parent` reproduces.
+def replay_codes(child: Fingerprint, parent: Fingerprint) -> tuple[float, Evidence] | None:
+    """Share of the child's codes that quantising `parent` reproduces, and the same in words.
 
     None when no quantised matrix of the child has its counterpart, rows and width, in the parent.
     """
@@ -62,12 +62,12 @@ def replay_codes(child: Fingerprint, parent: Fingerprint) -> Evidence | None:
             total += found[1]
     if not total:
         return None
-    return Evidence(
-        "codes_replayed",
-        equal / total,
-        f"quantising {parent.repo_id} to {method_of(child)} gives {100 * equal / total:.2f} % "
-        "of the stored codes",
+    share = equal / total
+    words = (
+        f"quantising {parent.repo_id} to {method_of(child)} gives {100 * share:.2f} % "
+        "of the stored codes"
     )
+    return share, Evidence("codes_replayed", share, words)
 
 
 def _rows_of(sample: Sample, rows: NDArray[np.int64]) -> bytes:

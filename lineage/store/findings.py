@@ -204,7 +204,12 @@ def _insert(
             finding.p_value,
             finding.probability,
             list(finding.ties),
-            json.dumps([[fact.name, fact.value, fact.text] for fact in finding.evidence]),
+            json.dumps(
+                [
+                    {"name": fact.name, "value": fact.value, "text": fact.text}
+                    for fact in finding.evidence
+                ]
+            ),
             finding.recipe_yaml,
             finding.note,
             now,
@@ -229,4 +234,4 @@ def _insert(
 
 
 def _evidence(text: str) -> tuple[Evidence, ...]:
-    return tuple(Evidence(name, value, words) for name, value, words in json.loads(text))
+    return tuple(Evidence(fact["name"], fact["value"], fact["text"]) for fact in json.loads(text))
