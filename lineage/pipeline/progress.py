@@ -1,4 +1,4 @@
-"""Progress bars on standard error, on a terminal only."""
+"""Progress on standard error: bars on a terminal only, sentences always."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["track"]
+__all__ = ["talk", "track"]
 
 T = TypeVar("T")
+
+
+def talk(sentence: str) -> None:
+    """Say what is going on."""
+    print(f"  {sentence}", file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

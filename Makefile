@@ -1,0 +1,65 @@
+# The two commands are `make demo` and `make test`; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One thread per process: tiny matrices run slower on more, and tests share the machine.
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test test-all check lint types layers docs pocket bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-pocket: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[pocket]'
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed ## run the main job on the pocket Hub and open the explorer on port 8501
+	$(BIN)/herdbook demo
+
+test: $(VENV)/.installed-test ## format, lint, types, import layers, and all tests but the slow ones
+	@.ci/install-debian
+	$(MAKE) --no-print-directory check
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(VENV)/.installed-test ## every test, the slow ones included
+	@.ci/install-debian
+	$(MAKE) --no-print-directory check
+	$(BIN)/pytest -n 2 --dist loadfile
+
+check: lint types layers docs ## everything that reads the code without running it
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+layers: $(VENV)/.installed-test
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-test ## check that generated documentation is up to date
+	$(BIN)/python -m lineage.store.document --check docs/data-model.md
+
+pocket: $(VENV)/.installed-pocket ## train and assemble the pocket Hub again (minutes)
+	$(BIN)/python -m data.build_pocket --out data/pocket
+
+bench: $(VENV)/.installed ## measure bytes and time; results are printed, not asserted
+	$(BIN)/python -m benchmarks.probe_plan
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
