@@ -182,19 +182,40 @@ def shared_training(a: Fingerprint, b: Fingerprint) -> float | None:
     """Correlation of what training did to normalisation gains, which all start at one constant.
 
     Two models that share only their random initialisation agree in weights, not in gains; a
-    descendant inherits both. None when no gain moved or none is comparable.
+    descendant inherits both. Models of different depth are compared through their best pair of
+    layers. None when no gain moved or none is comparable.
     """
-    gains_a: list[F64] = []
-    gains_b: list[F64] = []
-    for key in sorted(a.samples.keys() & b.samples.keys()):
-        if not key.role.endswith("norm"):
-            continue
-        x, y = common_rows(a.samples[key], b.samples[key])
-        if x.size and x.shape == y.shape:
-            gains_a.append((x - x.mean()).ravel().astype(np.float64))
-            gains_b.append((y - y.mean()).ravel().astype(np.float64))
-    if not gains_a:
-        return None
-    x64, y64 = np.concatenate(gains_a), np.concatenate(gains_b)
-    scale = float(np.linalg.norm(x64) * np.linalg.norm(y64))
-    return float(x64 @ y64) / scale if scale > 0 else None
+    gains_a, gains_b = _gains(a), _gains(b)
+    if a.n_layers == b.n_layers:
+        shared = [
+            (gains_a[key], gains_b[key])
+            for key in sorted(gains_a.keys() & gains_b.keys())
+            if gains_a[key].shape == gains_b[key].shape
+        ]
+        if not shared:
+            return None
+        return _correlation(
+            np.concatenate([x for x, _ in shared]), np.concatenate([y for _, y in shared])
+        )
+    found = [
+        correlation
+        for key, x in gains_a.items()
+        for other, y in gains_b.items()
+        if key.role == other.role and x.shape == y.shape
+        if (correlation := _correlation(x, y)) is not None
+    ]
+    return max(found, default=None)
+
+
+def _gains(fingerprint: Fingerprint) -> dict[TensorKey, F64]:
+    """Normalisation gains, each centred."""
+    return {
+        key: (sample.values - sample.values.mean()).ravel().astype(np.float64)
+        for key, sample in fingerprint.samples.items()
+        if key.role.endswith("norm")
+    }
+
+
+def _correlation(x: F64, y: F64) -> float | None:
+    scale = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / scale if scale > 0 else None

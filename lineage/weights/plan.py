@@ -2,9 +2,9 @@
 
 One-dimensional tensors are read whole. Of every matrix a block of leading rows is read, contiguous
 in the file, so one range each; the positions depend on role and shape only, so that all models of
-one shape are read at the same coordinates. Feed-forward rows of a few layers come first: the family
-test needs many rows of one matrix. When the budget is tight, the other matrices give up rows first,
-then those feed-forward blocks.
+one shape are read at the same coordinates. Feed-forward rows ("up") of a few layers come first: the
+family test needs many rows of one matrix. When the budget is tight, the other matrices give up rows
+first, then those feed-forward blocks.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _row_length(tensor: TensorEntry) -> int:
 def _n_rows(tensor: TensorEntry, role: Role, cap: int, deep_rows: int) -> int:
     if len(tensor.shape) == 1:
         return 1
-    wanted = max(cap, deep_rows) if role.key.role in ("up", "gate") else cap
+    wanted = max(cap, deep_rows) if role.key.role == "up" else cap
     return min(tensor.shape[0], wanted)
 
 
