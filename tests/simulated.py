@@ -2,7 +2,7 @@
 
 A founder is Gaussian with structured gains. Training adds a low-rank part (shared by everybody who
 trains on the same text) and a diffuse part of its own, and the result is stored in bfloat16. This
-is the forward model that `docs/inference.md` describes, written by another route than the inference.
+is the forward model that `docs/inference.md` describes, by another route than the inference.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from lineage.infer.descent import Descent, choose_root, date_log_odds, resolve_d
 from lineage.infer.geometry import Pool, make_pool
 from lineage.infer.identity import Copy, find_copy
 from lineage.infer.layers import expert_origin, layer_digests, layer_origin, similar_layers
-from lineage.infer.merges import Mixture, screen_merge
+from lineage.infer.merges import MIN_GAIN, MIN_MATCH, Mixture, screen_merge
 from lineage.infer.quantised import dequantised, is_quantised, method_of, replay_codes
 from lineage.infer.relatedness import test_pair
 from lineage.infer.replay import Replay, replay_linear, replay_slerp
@@ -486,13 +486,15 @@ def _settle_merges(family: _Family, pool: Pool) -> None:
             and not _is_rearranged_from(family, name, child)
         ]
         dtype = family.members[child].dtype
-        mixture = screen_merge(pool, child, candidates, dtype)
-        if mixture is None:
-            continue
-        family.settle(_merge_finding(pool, child, dtype, mixture))
+        for mixture in screen_merge(pool, child, candidates, dtype):
+            finding = _merge_finding(pool, child, dtype, mixture)
+            if finding is not None:
+                family.settle(finding)
+                break
 
 
-def _merge_finding(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Finding:
+def _merge_finding(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Finding | None:
+    """The finding if a recipe, or free coefficients per tensor, reproduce the child; else None."""
     replays = [
         replay
         for replay in (
@@ -502,6 +504,9 @@ def _merge_finding(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Find
         if replay is not None
     ]
     best: Replay = max(replays, key=lambda replay: round(replay.match, 3))
+    match = max(best.match, mixture.match)
+    if match < MIN_MATCH or match - mixture.single_match < MIN_GAIN:
+        return None
     proved = best.match >= _PROVED_REPLAY
     sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
     fitted = mixture.weights(sizes)

@@ -2,13 +2,13 @@
 
 A merge without later training lies in the span of its parents up to the rounding of its own dtype.
 The screen fits every tensor separately by least squares on Gram matrices (so coefficients may vary
-by layer, as SLERP gradients do) and asks whether the *rounded* fit equals the stored words. A model
+by layer, as SLERP gradients do) and asks how many stored words the *rounded* fit equals. A model
 that a single parent explains as well is no merge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -19,14 +19,16 @@ from scipy.optimize import nnls
 from lineage.infer.geometry import Pool
 from lineage.weights.formats import round_to
 
-__all__ = ["Mixture", "fit_mixture", "screen_merge"]
+__all__ = ["MIN_GAIN", "MIN_MATCH", "Mixture", "fit_mixture", "screen_merge"]
 
 F64 = NDArray[np.float64]
 
 MIN_MATCH = 0.97
-"""Share of words that the rounded fit must reproduce."""
-_MIN_GAIN = 0.03
+"""Share of words that the rounded fit or the replayed recipe must reproduce."""
+MIN_GAIN = 0.03
 """By how much it must beat the best single parent."""
+_PLAUSIBLE_MATCH = 0.5
+_TRIED_PER_SIZE = 2
 _SHORT_LIST = 7
 _MAX_PARENTS = 4
 _MIN_SHARE = 0.02
@@ -55,8 +57,14 @@ class Mixture:
         return np.asarray(means / means.sum())
 
 
-def screen_merge(pool: Pool, child: str, candidates: Sequence[str], dtype: str) -> Mixture | None:
-    """The smallest set of candidates whose mixture reproduces `child`, or None.
+def screen_merge(
+    pool: Pool, child: str, candidates: Sequence[str], dtype: str
+) -> Iterator[Mixture]:
+    """Mixtures that may have made `child`, smallest sets of parents first.
+
+    A mixture is offered when its rounded fit reproduces at least half of the words and clearly
+    more than the best single parent; whether it *is* the recipe is for the replay to say, since
+    fitted coefficients miss words that lie exactly between two stored values.
 
     Parameters
     ----------
@@ -67,26 +75,20 @@ def screen_merge(pool: Pool, child: str, candidates: Sequence[str], dtype: str) 
     """
     names = [name for name in candidates if name != child]
     if len(names) < 2:
-        return None
+        return
     single = max(_match_one(pool, child, name, dtype) for name in names)
-    if single > 1 - _MIN_GAIN:
-        return None
+    if single > 1 - MIN_GAIN:
+        return
     short = _short_list(pool, child, names)
     for size in range(2, _MAX_PARENTS + 1):
         ranked = sorted(
             combinations(short, size), key=lambda chosen: _residual(pool, child, chosen)
         )
-        for chosen in ranked[: 3 if size == 2 else 2]:
+        for chosen in ranked[:_TRIED_PER_SIZE]:
             fit = fit_mixture(pool, child, chosen, dtype, single)
             shares = np.abs(fit.weights(_sizes(pool)))
-            needed = MIN_MATCH if size < _MAX_PARENTS else 0.985
-            if (
-                fit.match >= needed
-                and fit.match - single >= _MIN_GAIN
-                and shares.min() >= _MIN_SHARE
-            ):
-                return fit
-    return None
+            if fit.match >= max(_PLAUSIBLE_MATCH, single + MIN_GAIN) and shares.min() >= _MIN_SHARE:
+                yield fit
 
 
 def fit_mixture(

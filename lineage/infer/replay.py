@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import yaml
@@ -29,6 +30,10 @@ F32 = NDArray[np.float32]
 _LINEAR_ABOVE = 0.9995
 """Cosine above which merge tools interpolate on the line instead of the sphere."""
 _TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+_REACH = 4
+"""Hundredths around a fitted coefficient that are tried."""
+_SEARCHED_TENSORS = 6
+_PROVED = 0.99
 _ATTENTION = frozenset({"q", "k", "v", "o"})
 _FFN = frozenset({"gate", "up", "down"})
 
@@ -51,36 +56,52 @@ def replay_linear(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Repla
     raw = mixture.weights(sizes)
     c = pool.ids.index(child)
     p = [pool.ids.index(name) for name in mixture.parents]
-    best: tuple[float, tuple[float, ...]] = (-1.0, ())
-    for weights in _round_weights(raw):
-        equal = 0
-        for values in pool.values:
-            equal += int((round_to(dtype, _linear(values[p], weights)) == values[c]).sum())
-        if equal / sizes.sum() > best[0]:
-            best = (equal / float(sizes.sum()), weights)
+    some = [values for values in pool.values if values.ndim == 3 and values.shape[1] > 1]
+    some = some[:: max(1, len(some) // _SEARCHED_TENSORS)]
+    searched = max(
+        _round_weights(raw),
+        key=lambda weights: sum(_n_replayed(v, c, p, weights, dtype) for v in some),
+    )
+    equal = sum(_n_replayed(values, c, p, searched, dtype) for values in pool.values)
     recipe = {
         "merge_method": "linear",
         "models": [
             {"model": name, "parameters": {"weight": weight}}
-            for name, weight in zip(mixture.parents, best[1], strict=True)
+            for name, weight in zip(mixture.parents, searched, strict=True)
         ],
         "dtype": _TORCH_NAMES.get(dtype, "float32"),
     }
-    return Replay("linear", mixture.parents, best[1], best[0], _yaml(recipe))
+    return Replay("linear", mixture.parents, searched, equal / float(sizes.sum()), _yaml(recipe))
+
+
+def _n_replayed(
+    values: F32, child: int, parents: Sequence[int], weights: Sequence[float], dtype: str
+) -> int:
+    return int((round_to(dtype, _linear(values[parents], weights)) == values[child]).sum())
 
 
 def _round_weights(raw: F64) -> list[tuple[float, ...]]:
-    """Candidate weights, roundest first: shares of 1, .1, .05, .01, then as fitted."""
-    candidates: list[tuple[float, ...]] = []
-    equal = tuple(round(1 / len(raw), 12) for _ in raw)
-    if np.abs(raw - equal).max() < 0.02:
-        candidates.append(equal)
-    for step in (0.1, 0.05, 0.01):
-        rounded = np.round(np.round(raw / step) * step, 4)
-        if np.abs(rounded - raw).max() < 0.02 and abs(rounded.sum() - 1) < 1e-9:
-            candidates.append(tuple(float(weight) for weight in rounded))
-    candidates.append(tuple(float(weight) for weight in raw))
-    return list(dict.fromkeys(candidates))
+    """Weights in hundredths near the fit, roundest first, then the fit itself.
+
+    Least squares is off by a few hundredths, since where parents differ by one unit in the last
+    place rounding gives the whole word to the heavier one; so the neighbourhood is searched.
+    """
+    reach = range(-_REACH, _REACH + 1) if len(raw) <= 3 else range(-2, 3)
+    centre = np.round(raw * 100).astype(int)
+    found = []
+    for steps in product(reach, repeat=len(raw) - 1):
+        first = centre[:-1] + np.array(steps)
+        hundredths = (*(int(n) for n in first), 100 - int(first.sum()))
+        if min(hundredths) != 0:
+            found.append(hundredths)
+    found.sort(key=lambda hundredths: -sum((n % 10 == 0) + (n % 5 == 0) for n in hundredths))
+    equal = [tuple(1 / len(raw) for _ in raw)]
+    close = equal if np.abs(raw - equal[0]).max() < _REACH / 100 else []
+    return [
+        *close,
+        *(tuple(n / 100 for n in hundredths) for hundredths in found),
+        tuple(float(weight) for weight in raw),
+    ]
 
 
 def _linear(parents: F32, weights: Sequence[float]) -> F32:
@@ -107,10 +128,15 @@ def replay_slerp(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Replay
         cosine = _cosine(x, y)
         fitted = _t_of(coefficients, cosine)
         best, best_t = -1, fitted
-        for t in dict.fromkeys((*(_nearest(fitted, s) for s in (0.1, 0.05, 0.01)), fitted)):
+        for t in _round_t(fitted):
             replayed = int((round_to(dtype, _slerp(x, y, t, cosine)) == target).sum())
             if replayed > best:
                 best, best_t = replayed, t
+        if best < _PROVED * target.size:
+            for t in [best_t + thousandth / 1000 for thousandth in range(-9, 10)]:
+                replayed = int((round_to(dtype, _slerp(x, y, t, cosine)) == target).sum())
+                if replayed > best:
+                    best, best_t = replayed, t
         equal += best
         total += target.size
         found[key] = best_t
@@ -138,8 +164,13 @@ def _t_of(coefficients: F64, cosine: float) -> float:
     return float(np.arctan2(second * np.sin(angle), first + second * np.cos(angle)) / angle)
 
 
-def _nearest(value: float, step: float) -> float:
-    return round(round(value / step) * step, 4)
+def _round_t(fitted: float) -> list[float]:
+    """Hundredths near the fit, roundest first, then the fit itself."""
+    centre = round(fitted * 100)
+    hundredths = sorted(
+        range(centre - _REACH, centre + _REACH + 1), key=lambda n: -((n % 10 == 0) + (n % 5 == 0))
+    )
+    return [*(n / 100 for n in hundredths), fitted]
 
 
 def _slerp(x: F32, y: F32, t: float, cosine: float) -> F32:

@@ -1,0 +1,407 @@
+"""Inference on simulated families: perfect evidence must give the exact answer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import gguf
+import numpy as np
+import pytest
+import yaml
+from gguf.quants import quantize
+from simulated import LAYERS, D, Herd, fingerprint, shapes, stored
+
+from lineage.infer.assemble import infer_lineage
+from lineage.infer.change import describe_change, numerical_rank
+from lineage.infer.descent import choose_root
+from lineage.infer.geometry import make_pool
+from lineage.model import Grade, Kind
+from lineage.weights.fingerprint import Fingerprint, Sample
+from lineage.weights.formats import round_to
+from lineage.weights.roles import TensorKey
+
+BIRTH = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def infer(models, *, dated=True):
+    """Findings by name; models are born in the order given."""
+    made = [m if isinstance(m, Fingerprint) else fingerprint(name, m) for name, m in models.items()]
+    dates = {name: BIRTH + timedelta(days=i) for i, name in enumerate(models)} if dated else {}
+    return {finding.child: finding for finding in infer_lineage(made, dates).findings}
+
+
+def parents(finding):
+    return {share.parent: share.weight for share in finding.parents}
+
+
+def mix(weights, *models):
+    total = np.float32(sum(weights))
+    return {
+        key: round_to(
+            "BF16",
+            sum((np.float32(w) * m[key] for w, m in zip(weights, models, strict=True))) / total,
+        )
+        for key in models[0]
+    }
+
+
+def slerp(t, a, b):
+    merged = {}
+    for key in a:
+        x, y = a[key].astype("f8"), b[key].astype("f8")
+        cosine = (x * y).sum() / np.linalg.norm(x) / np.linalg.norm(y)
+        angle = np.arccos(cosine)
+        first, second = (
+            (np.sin((1 - t) * angle) / np.sin(angle), np.sin(t * angle) / np.sin(angle))
+            if cosine <= 0.9995
+            else (1 - t, t)
+        )
+        merged[key] = round_to("BF16", (first * x + second * y).astype("f4"))
+    return merged
+
+
+@pytest.fixture(scope="module")
+def herd():
+    """Two founders, a chain of four, siblings, and convergence on shared text."""
+    h = Herd(11)
+    base, other = stored(h.founder()), stored(h.founder())
+    m = {"z/base": base, "z/other": other}
+    m["a/one"] = h.train(base, 0.01, text=1)
+    m["a/two"] = h.train(m["a/one"], 0.005, text=2)
+    m["a/three"] = h.train(m["a/two"], 0.01, text=1)
+    m["a/four"] = h.train(m["a/three"], 0.02, text=3)
+    m["b/one"] = h.train(base, 0.01, text=1)
+    m["b/two"] = h.train(base, 0.02, text=2)
+    m["b/small"] = h.train(base, 0.002, text=3)
+    m["o/one"] = h.train(other, 0.01, text=1)
+    return h, m
+
+
+def test_chains_and_siblings_are_told_apart_though_trained_on_the_same_text(herd):
+    _, models = herd
+    found = infer(models)
+    assert found["z/base"].kind is Kind.FOUNDER
+    assert found["z/other"].kind is Kind.FOUNDER
+    expected = {
+        "a/one": "z/base",
+        "a/two": "a/one",
+        "a/three": "a/two",
+        "a/four": "a/three",
+        "b/one": "z/base",
+        "b/two": "z/base",
+        "b/small": "z/base",
+        "o/one": "z/other",
+    }
+    for child, parent in expected.items():
+        assert parents(found[child]) == {parent: 1.0}, child
+        assert found[child].kind is Kind.FINETUNE
+        assert found[child].p_value is not None
+        assert found[child].p_value < 1e-6
+
+
+def test_no_finding_says_nan_and_every_finding_has_evidence_or_a_note(herd):
+    _, models = herd
+    for finding in infer(models).values():
+        assert finding.evidence or finding.note
+        for fact in finding.evidence:
+            assert fact.value is None or np.isfinite(fact.value)
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.6, 0.4), (0.75, 0.25), (0.37, 0.63)])
+def test_a_linear_merge_replays_with_its_weights_and_its_recipe(herd, weights):
+    _, models = herd
+    merged = mix(weights, models["a/one"], models["b/two"])
+    found = infer(models | {"m/merge": merged})["m/merge"]
+    assert (found.kind, found.grade, found.method) == (Kind.MERGE, Grade.PROVED, "linear")
+    got = parents(found)
+    assert got["a/one"] == pytest.approx(weights[0], abs=0.005)
+    assert got["b/two"] == pytest.approx(weights[1], abs=0.005)
+    recipe = yaml.safe_load(found.recipe_yaml)
+    assert recipe["merge_method"] == "linear"
+    assert {entry["model"] for entry in recipe["models"]} == {"a/one", "b/two"}
+
+
+def test_a_linear_merge_of_three_replays(herd):
+    _, models = herd
+    merged = mix((0.5, 0.3, 0.2), models["a/two"], models["b/one"], models["b/two"])
+    found = infer(models | {"m/merge": merged})["m/merge"]
+    assert found.grade is Grade.PROVED
+    assert parents(found) == pytest.approx({"a/two": 0.5, "b/one": 0.3, "b/two": 0.2}, abs=0.01)
+
+
+def test_a_slerp_of_distant_relatives_is_told_from_a_linear_merge():
+    h = Herd(21)
+    base = stored(h.founder())
+    far = {"a/x": h.train(base, 0.12), "a/y": h.train(base, 0.15)}
+    models = {"z/base": base, **far, "m/merge": slerp(0.3, far["a/x"], far["a/y"])}
+    found = infer(models)["m/merge"]
+    assert (found.grade, found.method) == (Grade.PROVED, "slerp")
+    assert parents(found) == pytest.approx({"a/x": 0.7, "a/y": 0.3}, abs=0.005)
+    assert yaml.safe_load(found.recipe_yaml)["parameters"]["t"] in (0.3, 0.7)
+
+
+def test_a_merge_does_not_turn_its_parents_into_its_children(herd):
+    _, models = herd
+    merged = mix((0.5, 0.5), models["a/one"], models["b/two"])
+    found = infer(models | {"m/merge": merged})
+    assert parents(found["a/one"]) == {"z/base": 1.0}
+    assert parents(found["b/two"]) == {"z/base": 1.0}
+
+
+def test_a_fine_tuned_merge_descends_from_the_merge(herd):
+    h, models = herd
+    merged = mix((0.5, 0.5), models["a/one"], models["b/two"])
+    found = infer(models | {"m/merge": merged, "m/tuned": h.train(merged, 0.01, text=7)})
+    assert parents(found["m/tuned"]) == {"m/merge": 1.0}
+
+
+def test_a_fine_tune_is_never_called_a_merge(herd):
+    _, models = herd
+    assert not any(finding.kind is Kind.MERGE for finding in infer(models).values())
+
+
+def test_duplicates_follow_the_date_and_do_not_inherit_children(herd):
+    _, models = herd
+    found = infer(models | {"c/copy": models["a/one"]})
+    assert found["c/copy"].kind is Kind.DUPLICATE
+    assert found["c/copy"].grade is Grade.PROVED
+    assert parents(found["c/copy"]) == {"a/one": 1.0}
+    assert parents(found["a/two"]) == {"a/one": 1.0}
+
+
+def test_equal_files_are_duplicates_whatever_was_sampled():
+    weights = Herd(0).founder()
+    models = {
+        "a/x": fingerprint("a/x", weights, "F32", file_digests=("s",)),
+        "b/y": fingerprint("b/y", weights, "F32", file_digests=("s",)),
+    }
+    assert infer(models)["b/y"].evidence[0].text == "the weight files have equal sha256 digests"
+
+
+@pytest.mark.parametrize("to", ["BF16", "F16"])
+def test_a_cast_comes_from_the_finer_type_even_when_dates_say_otherwise(to):
+    weights = Herd(1).founder()
+    models = {
+        "a/cast": fingerprint("a/cast", stored(weights, to), to),
+        "b/full": fingerprint("b/full", weights, "F32"),
+    }
+    found = infer(models)
+    assert found["a/cast"].kind is Kind.CAST
+    assert parents(found["a/cast"]) == {"b/full": 1.0}
+    assert not found["b/full"].parents
+
+
+def test_an_upcast_is_known_by_its_empty_low_bits():
+    weights = stored(Herd(1).founder())
+    models = {
+        "a/wide": fingerprint("a/wide", weights, "F32"),
+        "b/narrow": fingerprint("b/narrow", weights, "BF16"),
+    }
+    assert parents(infer(models)["a/wide"]) == {"b/narrow": 1.0}
+
+
+def quantised(name, weights, dtype):
+    """A GGUF's samples: matrices in blocks, gains in float32, as the converter writes them."""
+    samples = {}
+    for key, values in weights.items():
+        kind, words = "F32", np.ascontiguousarray(values, "<f4").tobytes()
+        if values.ndim == 2:
+            wide = np.concatenate([values, values[:, : -values.shape[1] % 32]], axis=1)
+            kind, words = dtype, quantize(wide, gguf.GGMLQuantizationType[dtype]).tobytes()
+            values = wide
+        rows = tuple(range(len(values))) if values.ndim == 2 else (0,)
+        samples[key] = Sample(str(key), kind, values.shape, rows, words)
+    return Fingerprint(name, "0" * 40, "rows-1", "gguf", samples)
+
+
+@pytest.mark.parametrize("dtype", ["Q8_0", "Q4_0"])
+def test_a_quantisation_is_proved_by_its_codes_and_finds_the_right_sibling(dtype):
+    h = Herd(31)
+    # Widths of whole blocks, as every real matrix has.
+    base = {
+        key: np.resize(values, (*values.shape[:-1], 64 if values.shape[-1] == D else 96))
+        for key, values in stored(h.founder()).items()
+    }
+    child = h.train(base, 0.004, text=1)
+    near = h.train(child, 0.001, text=2)
+    models = {
+        "z/base": base,
+        "a/child": child,
+        "a/near": near,
+        "q/gguf": quantised("q/gguf", child, dtype),
+    }
+    found = infer(models)["q/gguf"]
+    assert (found.kind, found.grade, found.method) == (Kind.QUANTIZED, Grade.PROVED, dtype)
+    assert parents(found) == {"a/child": 1.0}
+
+
+def test_a_quantisation_of_an_absent_model_abstains():
+    h = Herd(32)
+    base = {
+        key: np.resize(values, (*values.shape[:-1], 64 if values.shape[-1] == D else 96))
+        for key, values in stored(h.founder()).items()
+    }
+    absent = h.train(base, 0.05)
+    models = {"z/base": base, "q/gguf": quantised("q/gguf", absent, "Q8_0")}
+    found = infer(models)["q/gguf"]
+    assert found.grade is Grade.ABSTAIN
+    assert not found.parents
+
+
+def relayered(weights, order):
+    outside = {key: values for key, values in weights.items() if key.layer < 0}
+    return outside | {
+        TensorKey(key.role, new): values
+        for new, old in enumerate(order)
+        for key, values in weights.items()
+        if key.layer == old
+    }
+
+
+def test_pruned_layers_are_mapped_exactly(herd):
+    _, models = herd
+    found = infer(models | {"p/short": relayered(models["a/two"], [0, 2, 3])})["p/short"]
+    assert (found.kind, found.grade) == (Kind.PRUNED, Grade.PROVED)
+    assert [(s.parent, s.parent_layer) for s in found.layer_map] == [
+        ("a/two", 0),
+        ("a/two", 2),
+        ("a/two", 3),
+    ]
+
+
+def test_a_self_stack_is_mapped_exactly(herd):
+    _, models = herd
+    order = [0, 1, 2, 1, 2, 3]
+    found = infer(models | {"p/tall": relayered(models["b/two"], order)})["p/tall"]
+    assert found.kind is Kind.PASSTHROUGH
+    assert [s.parent_layer for s in found.layer_map] == order
+    assert parents(found) == {"b/two": 1.0}
+
+
+def test_a_passthrough_of_two_parents_is_mapped_exactly(herd):
+    _, models = herd
+    half = LAYERS // 2
+    first, second = models["a/one"], models["b/two"]
+    both = {key: (first if key.layer < half else second)[key] for key in shapes()}
+    found = infer(models | {"p/frank": both})["p/frank"]
+    assert found.kind is Kind.PASSTHROUGH
+    assert [s.parent for s in found.layer_map] == ["a/one"] * half + ["b/two"] * half
+
+
+def test_what_was_trained_after_pruning_descends_from_the_pruned_model(herd):
+    h, models = herd
+    short = relayered(models["a/two"], [0, 2, 3])
+    found = infer(models | {"p/short": short, "p/tuned": h.train(short, 0.01, text=5)})
+    assert parents(found["p/tuned"]) == {"p/short": 1.0}
+
+
+def test_a_pruned_and_trained_model_finds_its_layers_without_the_pruned_one(herd):
+    h, models = herd
+    tuned = h.train(relayered(models["a/two"], [0, 2, 3]), 0.02, text=5)
+    found = infer(models | {"p/tuned": tuned})["p/tuned"]
+    assert found.kind is Kind.PRUNED
+    assert found.grade is Grade.INFERRED
+    assert [s.parent_layer for s in found.layer_map] == [0, 2, 3]
+
+
+def test_experts_are_traced_to_dense_models(herd):
+    _, models = herd
+    mixture = {k: v for k, v in models["a/one"].items() if k.role not in ("up", "gate", "down")}
+    for expert, name in enumerate(("a/two", "b/two")):
+        for key, values in models[name].items():
+            if key.role in ("up", "gate", "down"):
+                mixture[TensorKey(key.role, key.layer, expert)] = values
+    found = infer(models | {"e/moe": mixture})["e/moe"]
+    assert found.kind is Kind.MOE
+    assert parents(found) == {"a/two": 0.5, "b/two": 0.5}
+    assert found.base == "a/one"
+
+
+def test_permuted_hidden_units_are_recognised(herd):
+    h, models = herd
+    order = h.rng.permutation(96)
+    child = dict(models["b/two"])
+    for key in list(child):
+        if key.role in ("up", "gate"):
+            child[key] = child[key][order]
+        if key.role == "down":
+            child[key] = child[key][:, order]
+    found = infer(models | {"p/perm": child})["p/perm"]
+    assert found.kind is Kind.PERMUTED
+    assert parents(found) == {"b/two": 1.0}
+
+
+def test_appended_tokens_make_a_vocabulary_edit(herd):
+    h, models = herd
+    child = dict(models["a/one"])
+    for role in ("embed", "head"):
+        key = TensorKey(role)
+        extra = round_to("BF16", h.rng.standard_normal((8, D)).astype("f4"))
+        child[key] = np.concatenate([child[key], extra])
+    found = infer(models | {"v/more": child})["v/more"]
+    assert found.kind is Kind.VOCABULARY
+    assert found.grade is Grade.PROVED
+    assert parents(found) == {"a/one": 1.0}
+
+
+def test_a_merged_adapter_has_low_rank_and_a_removed_direction_rank_one(herd):
+    h, models = herd
+    base = models["z/base"]
+    tuned = dict(base)
+    for key in base:
+        if key.role in ("q", "v"):
+            step = h.rng.standard_normal((D, 4)) @ h.rng.standard_normal((4, D))
+            tuned[key] = round_to("BF16", (base[key] + 0.003 * step).astype("f4"))
+    change = describe_change(fingerprint("l/lora", tuned), fingerprint("z/base", base))
+    assert (change.kind, change.rank) == (Kind.LORA_MERGED, 4)
+    direction = h.rng.standard_normal(D)
+    direction /= np.linalg.norm(direction)
+    cleaned = dict(base)
+    for key in base:
+        if key.role in ("o", "down"):
+            removed = np.outer(direction, direction @ base[key])
+            cleaned[key] = round_to("BF16", (base[key] - removed).astype("f4"))
+    change = describe_change(fingerprint("l/abl", cleaned), fingerprint("z/base", base))
+    assert change.kind is Kind.ABLITERATED
+
+
+def test_large_changes_are_continued_pretraining(herd):
+    h, models = herd
+    found = infer(models | {"c/cpt": h.train(models["z/base"], 0.2, text=9)})["c/cpt"]
+    assert found.kind is Kind.CONTINUED_PRETRAINING
+
+
+def test_rank_of_a_low_rank_matrix_in_noise_is_recovered():
+    rng = np.random.default_rng(0)
+    for rank in (1, 4, 16):
+        signal = rng.standard_normal((64, rank)) @ rng.standard_normal((rank, 96))
+        assert numerical_rank(signal + 0.1 * rng.standard_normal((64, 96))) == rank
+
+
+def test_without_dates_and_with_one_pair_the_direction_is_not_asserted_lightly():
+    h = Herd(41)
+    base = stored(h.founder())
+    child = h.train(base, 0.0005)
+    found = infer({"a/x": base, "b/y": child}, dated=False)
+    for finding in found.values():
+        if finding.parents:  # decided: then it must be the right way round
+            assert parents(finding) == {"a/x": 1.0}
+
+
+def test_the_founder_wins_by_pooled_evidence_against_one_wrong_date(herd):
+    _, models = herd
+    names = [name for name in models if name[0] in "ab" or name == "z/base"]
+    pool = make_pool([fingerprint(name, models[name]) for name in names])
+    dates = {name: BIRTH + timedelta(days=i) for i, name in enumerate(sorted(names))}
+    dates["z/base"] = BIRTH - timedelta(days=5)
+    assert choose_root(pool, names, dates).model == "z/base"
+
+
+def test_adapters_abstain():
+    factor = np.zeros((4, D), "f4")
+    samples = {
+        TensorKey("q.lora_a", 0): Sample("x", "F32", (4, D), tuple(range(4)), factor.tobytes())
+    }
+    adapter = Fingerprint("l/adapter", "0" * 40, "rows-1", "adapter", samples)
+    found = infer({"z/base": Herd(0).founder(), "l/adapter": adapter})["l/adapter"]
+    assert (found.kind, found.grade, found.rank) == (Kind.ADAPTER, Grade.ABSTAIN, 4)
