@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from crawler.client import Hub
-from crawler.errors import CrawlError
 from crawler.headers import HeaderReport, read_headers
 from crawler.ranges import LocalReader, RangeReader
+
+from crawler.errors import CrawlError
 from crawler.records import RepoSnapshot, RepoStatus, TensorEntry
 from lineage.pipeline.progress import track
 from lineage.store.findings import FingerprintRow, fingerprint_rows, record_fingerprint
@@ -242,5 +243,3 @@ def _text(value: object) -> str | None:
 def _weight_bytes(snapshot: RepoSnapshot, report: HeaderReport | None) -> int:
     paths = {entry.path for entry in report.tensors} if report else set()
     return sum(file.size_bytes for file in snapshot.files if file.path in paths)
-
-

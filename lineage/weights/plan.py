@@ -4,12 +4,12 @@ One-dimensional tensors are read whole. Of every matrix a block of leading rows 
 in the file, so one range each; the positions depend on role and shape only, so that all models of
 one shape are read at the same coordinates. Feed-forward rows ("up") of a few layers come first: the
 family test needs many rows of one matrix. When the budget is tight, the other matrices give up rows
-first, then those feed-forward blocks.
+first, then those feed-forward blocks, then whole layers, evenly spaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from crawler.errors import MalformedError
@@ -26,6 +26,7 @@ _MAX_VECTOR_BYTES = 1 << 18
 _ROW_CAPS = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 _DEEP_ROWS = 64
 _DEEP_LAYERS = 8
+_LAYER_CAPS = (10_000, 48, 32, 24, 16, 12, 8, 4, 2, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ def plan_probe(
     Raises
     ------
     ValueError
-        If the budget does not allow a single row of every tensor; says how much is needed.
+        If the budget does not even allow a row of every tensor outside the layers; says how much
+        that needs.
     """
     readable: list[tuple[TensorEntry, Role, int]] = []
     skipped: list[tuple[str, str]] = []
@@ -98,25 +100,46 @@ def plan_probe(
             skipped.append((tensor.name, "vector too long"))
         else:
             readable.append((tensor, role_of(tensor.name), width))
-    deep = _deep_layers(role for _, role, _ in readable)
+    for n_layers in _LAYER_CAPS:
+        layers = _spread(
+            {role.key.layer for _, role, _ in readable if role.key.layer >= 0}, n_layers
+        )
+        kept = [item for item in readable if item[1].key.layer < 0 or item[1].key.layer in layers]
+        blocks = _fit(kept, budget_bytes, heads)
+        if blocks is not None:
+            dropped = [
+                (tensor.name, f"its layer is none of the {len(layers)} that the budget allows")
+                for tensor, role, _ in readable
+                if role.key.layer >= 0 and role.key.layer not in layers
+            ]
+            return ProbePlan(SCHEME, blocks, (*skipped, *dropped))
+    least = sum(width for _, role, width in readable if role.key.layer < 0)
+    raise ValueError(
+        f"a budget of {budget_bytes} bytes is too small: one row of each tensor outside the layers "
+        f"needs {least}"
+    )
+
+
+def _fit(
+    readable: Sequence[tuple[TensorEntry, Role, int]], budget_bytes: int, heads: Heads | None
+) -> tuple[Block, ...] | None:
+    """The largest blocks that the budget allows; None if one row of each is too much."""
+    deep = _spread(
+        {role.key.layer for _, role, _ in readable if role.key.role == "up"}, _DEEP_LAYERS
+    )
     for deep_rows in (_DEEP_ROWS, 32, 16, 1):
         for cap in _ROW_CAPS:
             counts = [
                 _n_rows(tensor, role, cap, deep_rows if role.key.layer in deep else 1)
                 for tensor, role, _ in readable
             ]
-            if sum(n * width for n, (_, _, width) in zip(counts, readable, strict=True)) <= (
-                budget_bytes
-            ):
-                blocks = tuple(
+            wanted = zip(counts, readable, strict=True)
+            if sum(n * width for n, (_, _, width) in wanted) <= budget_bytes:
+                return tuple(
                     _block(tensor, role, n, width, heads)
                     for n, (tensor, role, width) in zip(counts, readable, strict=True)
                 )
-                return ProbePlan(SCHEME, blocks, tuple(skipped))
-    least = sum(width for _, _, width in readable)
-    raise ValueError(
-        f"a budget of {budget_bytes} bytes is too small: one row of each tensor needs {least}"
-    )
+    return None
 
 
 def _row_length(tensor: TensorEntry) -> int:
@@ -135,13 +158,15 @@ def _n_rows(tensor: TensorEntry, role: Role, cap: int, deep_rows: int) -> int:
     return min(tensor.shape[0], wanted)
 
 
-def _deep_layers(roles: Iterable[Role]) -> frozenset[int]:
-    """At most eight evenly spaced layers that have a feed-forward matrix."""
-    layers = sorted({role.key.layer for role in roles if role.key.role == "up"})
-    if len(layers) <= _DEEP_LAYERS:
-        return frozenset(layers)
-    last = len(layers) - 1
-    return frozenset(layers[i * last // (_DEEP_LAYERS - 1)] for i in range(_DEEP_LAYERS))
+def _spread(layers: Collection[int], at_most: int) -> frozenset[int]:
+    """At most so many of the layers, evenly spaced, first and last included."""
+    ordered = sorted(layers)
+    if len(ordered) <= at_most:
+        return frozenset(ordered)
+    if at_most < 2:
+        return frozenset(ordered[:at_most])
+    last = len(ordered) - 1
+    return frozenset(ordered[i * last // (at_most - 1)] for i in range(at_most))
 
 
 def _block(tensor: TensorEntry, role: Role, n_rows: int, width: int, heads: Heads | None) -> Block:

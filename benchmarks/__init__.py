@@ -1,0 +1,1 @@
+"""Measurements; run with `make bench`. Results belong in docs/performance.md with their date."""
