@@ -1,0 +1,338 @@
+"""The only module that talks HTTP: the Hub's own client, with budgets, back-off and our errors.
+
+Requests go through ``huggingface_hub``'s shared session, so its proxies, certificates, token rules
+and injected transports hold. Nothing of it is imported before the first request.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, urlsplit
+
+from crawler.errors import (
+    CrawlError,
+    DisabledError,
+    GatedError,
+    MalformedError,
+    NotFoundError,
+    PermanentError,
+    RangeIgnoredError,
+    RateLimitedError,
+    RetryableError,
+    ServerError,
+    TruncatedError,
+)
+from crawler.records import RepoRef
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["DEFAULT_ENDPOINT", "Address", "Hub"]
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+_MAX_TRIES = 6
+_MAX_WAIT_S = 300.0
+_FIRST_WAIT_S = 0.5
+_TIMEOUT_S = 60.0
+_CHUNK_BYTES = 1 << 16
+
+T = TypeVar("T")
+Params = Mapping[str, str | int | list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a file's bytes lie, after redirects; reused until the server refuses it."""
+
+    url: str
+    size_bytes: int
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A whole, small answer."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Hub:
+    """A Hub, seen through the official client.
+
+    Parameters
+    ----------
+    endpoint
+        Base address; default ``HF_ENDPOINT``, else the public Hub.
+    token
+        Access token; default what the client finds (``HF_TOKEN`` or a stored login).
+    sleep, clock
+        Injected by tests.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        token: str | None = None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        chosen = endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
+        self.endpoint = chosen.rstrip("/")
+        self.n_requests = 0
+        self._token = token
+        self._sleep = sleep
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._not_before: dict[str, float] = {}
+
+    @cached_property
+    def _headers(self) -> dict[str, str]:
+        os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+        from huggingface_hub.utils import build_hf_headers
+
+        headers = build_hf_headers(token=self._token, library_name="herdbook")
+        return {**headers, "Accept-Encoding": "identity"}
+
+    def get(self, path: str, params: Params | None = None, *, max_bytes: int = 1 << 28) -> bytes:
+        """The body of ``GET endpoint/path`` (or of an absolute address of this Hub).
+
+        Raises
+        ------
+        CrawlError
+            Translated; retryable errors only after all tries.
+        """
+        return self.get_page(path, params, max_bytes=max_bytes)[0]
+
+    def get_page(
+        self, path: str, params: Params | None = None, *, max_bytes: int = 1 << 28
+    ) -> tuple[bytes, str | None]:
+        """One page of a listing: its body, and the address of the next page or None."""
+        answer = self._retry(lambda: self._get_once(path, params, max_bytes))
+        return answer.body, _next_page(answer.headers.get("link", ""))
+
+    def get_file(self, ref: RepoRef, path: str, *, max_bytes: int) -> bytes:
+        """A small file, whole.
+
+        Raises
+        ------
+        MalformedError
+            If it is larger than `max_bytes`.
+        """
+        return self.get(self.file_url(ref, path), max_bytes=max_bytes)
+
+    def file_url(self, ref: RepoRef, path: str) -> str:
+        """The address under which the Hub resolves a file; `path` is quoted."""
+        return f"{self.endpoint}/{quote(ref.repo_id)}/resolve/{ref.revision}/{quote(path)}"
+
+    def resolve(self, ref: RepoRef, path: str) -> Address:
+        """Where a file's bytes lie: one ``HEAD``, redirects followed."""
+        return self._retry(lambda: self._head_once(self.file_url(ref, path)))
+
+    def get_range(self, address: Address, start: int, stop: int) -> bytes:
+        """Bytes ``[start, stop)`` of a resolved file, all of them or an error.
+
+        Raises
+        ------
+        RangeIgnoredError
+            If the server answers 200: reading stops at once.
+        TruncatedError
+            If fewer bytes come than were asked for, after all tries.
+        MalformedError
+            If the answer is for another range, or the file changed meanwhile.
+        """
+        return self._retry(lambda: self._range_once(address, start, stop))
+
+    # One request each; errors are ours.
+
+    def _get_once(self, path: str, params: Params | None, max_bytes: int) -> _Answer:
+        url = path if path.startswith(("http://", "https://")) else f"{self.endpoint}/{path}"
+        with self._stream("GET", url, params=params) as response:
+            self._check(response)
+            body = _read_bounded(response, max_bytes, url)
+            return _Answer(body, response.headers)
+
+    def _head_once(self, url: str) -> Address:
+        with self._stream("HEAD", url) as response:
+            self._check(response)
+            headers = response.headers
+            size = headers.get("x-linked-size") or headers.get("content-length") or ""
+            if not size.isdigit():
+                raise MalformedError(f"the server does not say how long {url} is")
+            etag = headers.get("x-linked-etag") or headers.get("etag")
+            return Address(str(response.url), int(size), etag)
+
+    def _range_once(self, address: Address, start: int, stop: int) -> bytes:
+        headers = {"Range": f"bytes={start}-{stop - 1}"}
+        with self._stream("GET", address.url, extra=headers) as response:
+            if response.status_code == 200:
+                raise RangeIgnoredError(
+                    f"{_shown(address.url)} was asked for bytes {start}-{stop - 1} and would send "
+                    "the whole file"
+                )
+            self._check(response)
+            expected = f"bytes {start}-{stop - 1}/"
+            got = response.headers.get("content-range", "")
+            if response.status_code != 206 or not got.startswith(expected):
+                raise MalformedError(
+                    f"{_shown(address.url)} answered {response.status_code} with range {got!r}, "
+                    f"not {expected}…"
+                )
+            total = got.rpartition("/")[2]
+            if total.isdigit() and int(total) != address.size_bytes:
+                raise MalformedError(f"{_shown(address.url)} changed its length while it was read")
+            body = _read_bounded(response, stop - start, address.url)
+        if len(body) != stop - start:
+            raise TruncatedError(f"{_shown(address.url)} sent {len(body)} of {stop - start} bytes")
+        return body
+
+    @contextmanager
+    def _stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Params | None = None,
+        extra: Mapping[str, str] | None = None,
+    ) -> Iterator[httpx2.Response]:
+        headers = dict(self._headers)
+        if urlsplit(url).netloc != urlsplit(self.endpoint).netloc:
+            headers.pop("authorization", None)  # a signed address needs no token and gets none
+        self._wait_for_budget(url)
+        import httpx2
+        from huggingface_hub.utils import get_session
+
+        with self._lock:
+            self.n_requests += 1
+        try:
+            with get_session().stream(
+                method,
+                url,
+                params=params,
+                headers={**headers, **(extra or {})},
+                timeout=_TIMEOUT_S,
+            ) as response:
+                self._note_budget(response.headers)
+                yield response
+        except httpx2.RemoteProtocolError as error:
+            raise TruncatedError(f"the connection to {_shown(url)} broke: {error}") from error
+        except httpx2.TransportError as error:
+            raise ServerError(f"cannot reach {_shown(url)}: {error}") from error
+        except (httpx2.InvalidURL, httpx2.TooManyRedirects, httpx2.DecodingError) as error:
+            raise MalformedError(f"{_shown(url)}: {error}") from error
+
+    def _check(self, response: httpx2.Response) -> None:
+        """Raise our error for a refused request."""
+        if response.status_code < 400:
+            return
+        raise translate(
+            response.status_code, response.headers, _shown(str(response.url)), _wait_of(response)
+        )
+
+    # Budgets and tries.
+
+    def _wait_for_budget(self, url: str) -> None:
+        resource = "resolvers" if "/resolve/" in url else "api"
+        with self._lock:
+            wait_s = self._not_before.get(resource, 0.0) - self._clock()
+        if wait_s > 0:
+            self._sleep(min(wait_s, _MAX_WAIT_S))
+
+    def _note_budget(self, headers: Mapping[str, str]) -> None:
+        """Remember when a budget that is used up is filled again."""
+        from huggingface_hub.utils import parse_ratelimit_headers
+
+        info = parse_ratelimit_headers(headers)
+        if info is not None and info.remaining == 0:
+            with self._lock:
+                self._not_before[info.resource_type] = self._clock() + info.reset_in_seconds
+
+    def _retry(self, ask: Callable[[], T]) -> T:
+        for tried in range(1, _MAX_TRIES + 1):
+            try:
+                return ask()
+            except RetryableError as error:
+                if tried == _MAX_TRIES:
+                    raise
+                backoff = _FIRST_WAIT_S * 2 ** (tried - 1) * random.uniform(0.5, 1.0)
+                wait_s = error.wait_s if isinstance(error, RateLimitedError) else backoff
+                self._sleep(min(wait_s, _MAX_WAIT_S))
+        raise AssertionError("unreachable: the last try returns or raises")
+
+
+def translate(
+    status: int, headers: Mapping[str, str], url: str, wait_s: float = _FIRST_WAIT_S
+) -> CrawlError:
+    """The error that a refused request means, from its status and the Hub's error headers."""
+    code = headers.get("x-error-code", "")
+    message = headers.get("x-error-message", "")
+    said = f"{status} for {url}" + (f": {message}" if message else "")
+    if status == 429:
+        return RateLimitedError(said, wait_s)
+    if status >= 500:
+        return ServerError(said)
+    if code == "GatedRepo":
+        return GatedError(said)
+    if "is disabled" in message:
+        return DisabledError(said)
+    if status == 404 or code in ("RepoNotFound", "RevisionNotFound", "EntryNotFound"):
+        return NotFoundError(said)
+    if status == 401:
+        # The Hub answers 401 for repositories that do not exist or are private.
+        return NotFoundError(said)
+    return PermanentError(said)
+
+
+def _wait_of(response: httpx2.Response) -> float:
+    """Seconds that the server asks to wait: ``Retry-After`` (seconds or a date), capped."""
+    asked = response.headers.get("retry-after", "").strip()
+    if asked.isdigit():
+        return min(float(asked), _MAX_WAIT_S)
+    if asked:
+        try:
+            until = parsedate_to_datetime(asked)
+        except ValueError:
+            return _FIRST_WAIT_S
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=UTC)
+        return min(max(0.0, (until - datetime.now(UTC)).total_seconds()), _MAX_WAIT_S)
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    info = parse_ratelimit_headers(response.headers)
+    return min(float(info.reset_in_seconds), _MAX_WAIT_S) if info else _FIRST_WAIT_S
+
+
+def _read_bounded(response: httpx2.Response, max_bytes: int, url: str) -> bytes:
+    """The body, refused as soon as it is longer than `max_bytes`."""
+    parts, size = [], 0
+    for part in response.iter_bytes(_CHUNK_BYTES):
+        size += len(part)
+        if size > max_bytes:
+            raise MalformedError(f"{_shown(url)} is longer than {max_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _next_page(link: str) -> str | None:
+    """The address of ``rel="next"`` in a Link header."""
+    for part in link.split(","):
+        address, _, rest = part.partition(";")
+        if 'rel="next"' in rest:
+            return address.strip().strip("<>")
+    return None
+
+
+def _shown(url: str) -> str:
+    """An address without its query, which may hold a signature."""
+    return url.partition("?")[0]

@@ -1,0 +1,161 @@
+"""Byte ranges of files, remote or local: neighbours read together, addresses resolved once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from crawler.client import Address, Hub
+from crawler.errors import MalformedError, NotFoundError, PermanentError, TruncatedError
+from crawler.records import RepoRef
+
+__all__ = ["LocalReader", "RangeReader", "coalesce"]
+
+Span = tuple[int, int]
+_ReadOne = Callable[[int, int], bytes]
+
+_MAX_GAP_BYTES = 4 << 10
+_MAX_RANGE_BYTES = 8 << 20
+
+
+def coalesce(spans: Sequence[Span], max_gap_bytes: int = _MAX_GAP_BYTES) -> list[Span]:
+    """The fewest half-open spans that cover `spans`, joining across gaps of at most so many bytes.
+
+    A joined span never grows beyond 8 MiB; a single span may be longer.
+
+    Raises
+    ------
+    ValueError
+        If a span is empty, reversed or negative.
+
+    Examples
+    --------
+    >>> coalesce([(100, 200), (0, 50), (60, 90)], max_gap_bytes=10)
+    [(0, 200)]
+    """
+    joined: list[Span] = []
+    for start, stop in sorted(spans):
+        if not 0 <= start < stop:
+            raise ValueError(f"not a span of bytes: [{start}, {stop})")
+        if (
+            joined
+            and start - joined[-1][1] <= max_gap_bytes
+            and max(stop, joined[-1][1]) - joined[-1][0] <= _MAX_RANGE_BYTES
+        ):
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+class RangeReader:
+    """Reads spans of one Hub's files; counts what it costs.
+
+    Attributes
+    ----------
+    bytes_read
+        Bytes received, gaps between joined spans included.
+    requests
+        Range requests made (addresses are resolved on top).
+    """
+
+    def __init__(self, hub: Hub, *, max_gap_bytes: int = _MAX_GAP_BYTES) -> None:
+        self.bytes_read = 0
+        self.requests = 0
+        self._hub = hub
+        self._max_gap_bytes = max_gap_bytes
+        self._addresses: dict[tuple[RepoRef, str], Address] = {}
+        self._lock = threading.Lock()
+
+    def read(self, ref: RepoRef, path: str, spans: Sequence[Span]) -> list[bytes]:
+        """The bytes of every span, in the order asked for.
+
+        Raises
+        ------
+        CrawlError
+            If a span lies beyond the file (MalformedError), or as the Hub answers.
+        """
+        address = self._address(ref, path)
+        return _cut(
+            spans,
+            self._max_gap_bytes,
+            lambda start, stop: self._one(ref, path, address, start, stop),
+        )
+
+    def size_bytes(self, ref: RepoRef, path: str) -> int:
+        """The length of a file as the server states it."""
+        return self._address(ref, path).size_bytes
+
+    def _address(self, ref: RepoRef, path: str) -> Address:
+        with self._lock:
+            known = self._addresses.get((ref, path))
+        if known is None:
+            known = self._hub.resolve(ref, path)
+            with self._lock:
+                self._addresses[ref, path] = known
+        return known
+
+    def _one(self, ref: RepoRef, path: str, address: Address, start: int, stop: int) -> bytes:
+        if stop > address.size_bytes:
+            raise MalformedError(
+                f"{path} has {address.size_bytes} bytes, bytes {start}-{stop - 1} were wanted"
+            )
+        try:
+            data = self._hub.get_range(address, start, stop)
+        except PermanentError as error:
+            if address.url == self._hub.file_url(ref, path) or error.code != "permanent":
+                raise
+            # A signed address expires: resolve once more.
+            fresh = self._hub.resolve(ref, path)
+            with self._lock:
+                self._addresses[ref, path] = fresh
+            data = self._hub.get_range(fresh, start, stop)
+        with self._lock:
+            self.bytes_read += len(data)
+            self.requests += 1
+        return data
+
+
+class LocalReader:
+    """The same reads from a folder of files; a path never leads out of the folder."""
+
+    def __init__(self, folder: Path, *, max_gap_bytes: int = _MAX_GAP_BYTES) -> None:
+        self.bytes_read = 0
+        self.requests = 0
+        self._folder = folder.resolve()
+        self._max_gap_bytes = max_gap_bytes
+
+    def read(self, ref: RepoRef, path: str, spans: Sequence[Span]) -> list[bytes]:
+        """The bytes of every span, in the order asked for; `ref` is not looked at.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such file in the folder.
+        TruncatedError
+            If the file is shorter than a span.
+        """
+        return _cut(spans, self._max_gap_bytes, lambda start, stop: self._one(path, start, stop))
+
+    def _one(self, path: str, start: int, stop: int) -> bytes:
+        file = (self._folder / path).resolve()
+        if not file.is_relative_to(self._folder) or not file.is_file():
+            raise NotFoundError(f"no file {path} in {self._folder}")
+        with file.open("rb") as opened:
+            opened.seek(start)
+            data = opened.read(stop - start)
+        if len(data) != stop - start:
+            raise TruncatedError(f"{path} ends before byte {stop}")
+        self.bytes_read += len(data)
+        self.requests += 1
+        return data
+
+
+def _cut(spans: Sequence[Span], max_gap_bytes: int, read_one: _ReadOne) -> list[bytes]:
+    pieces = [(start, read_one(start, stop)) for start, stop in coalesce(spans, max_gap_bytes)]
+    found = []
+    for start, stop in spans:
+        origin, data = next((origin, data) for origin, data in reversed(pieces) if origin <= start)
+        found.append(data[start - origin : stop - origin])
+    return found
