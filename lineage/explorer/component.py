@@ -1,0 +1,112 @@
+"""The one component of the explorer: shows server-made markup and sends back where to go.
+
+Everything with ``data-go`` (a relative address) answers to a click, Enter and Space. The markup
+comes from :mod:`lineage.explorer.markup` only, which escapes every text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import streamlit as st
+
+from lineage.explorer.markup import Markup, tag
+from lineage.explorer.palette import VARIABLES
+from lineage.explorer.sheet import SHEET
+
+__all__ = ["panel"]
+
+# Inline strings need a newline: without one they are taken for the path of a file.
+_HTML = """<div class="box">
+</div>"""
+
+_JS = """
+const luminance = (colour) => {
+  const probe = document.createElement("canvas").getContext("2d");
+  probe.fillStyle = colour.trim() || "#ffffff";
+  const hex = probe.fillStyle.slice(1);
+  const [r, g, b] = [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16));
+  return (0.299 * r + 0.587 * g + 0.114 * b) / 255;
+};
+const light = (box, id) => {
+  // Lights the marks and edges on every path to the founders and to the descendants.
+  const svg = box.querySelector("svg.hb");
+  const edges = [...svg.querySelectorAll("g[data-child]")];
+  const on = new Set([id]);
+  const lit = new Set();
+  for (const [from, to] of [["child", "parent"], ["parent", "child"]]) {
+    const seen = new Set([id]);
+    const open = [id];
+    while (open.length) {
+      const name = open.pop();
+      for (const edge of edges) {
+        if (edge.dataset[from] !== name) continue;
+        lit.add(edge);
+        on.add(edge.dataset[to]);
+        if (!seen.has(edge.dataset[to])) open.push(edge.dataset[to]);
+        seen.add(edge.dataset[to]);
+      }
+    }
+  }
+  svg.classList.add("dim");
+  for (const edge of edges) edge.classList.toggle("lit", lit.has(edge));
+  for (const node of svg.querySelectorAll("g[data-id]"))
+    node.classList.toggle("lit", on.has(node.dataset.id));
+};
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  const box = parentElement.querySelector(".box");
+  const host = parentElement.host ?? box;
+  const paper = getComputedStyle(host).getPropertyValue("--st-background-color");
+  box.dataset.theme = luminance(paper) < 0.5 ? "dark" : "light";
+  if (box.dataset.digest !== data.digest) {
+    box.innerHTML = data.markup;
+    box.dataset.digest = data.digest;
+    const focus = box.querySelector(".is-focus");
+    const pane = box.querySelector(".pane");
+    if (focus && pane && pane.scrollWidth > pane.clientWidth) {
+      const at = focus.getBoundingClientRect(), edge = pane.getBoundingClientRect();
+      pane.scrollLeft += at.left + 40 - edge.left - edge.width / 2;
+    }
+  }
+  const go = (event, target) => {
+    event.preventDefault();
+    setTriggerValue("go", target.dataset.go);
+  };
+  box.onclick = (event) => {
+    const target = event.target.closest("[data-go]");
+    if (target && !event.ctrlKey && !event.metaKey && !event.shiftKey) go(event, target);
+  };
+  box.onkeydown = (event) => {
+    const target = event.target.closest("[data-go]");
+    if (target && (event.key === "Enter" || event.key === " ")) go(event, target);
+  };
+  const node = (event) => event.target.closest("g[data-id]");
+  const dim = () => box.querySelector("svg.hb")?.classList.remove("dim");
+  box.onpointerover = (event) => {
+    const at = node(event);
+    if (at) light(box, at.dataset.id); else dim();
+  };
+  box.onpointerleave = dim;
+  box.onfocusin = (event) => { const at = node(event); if (at) light(box, at.dataset.id); };
+  box.onfocusout = dim;
+}
+"""
+
+
+@st.cache_resource
+def _component() -> Callable[..., object]:
+    return st.components.v2.component("herdbook.panel", html=_HTML, css=VARIABLES + SHEET, js=_JS)
+
+
+def panel(*markup: Markup, key: str, follow: Callable[[str], None]) -> None:
+    """Show markup; `follow` is called with the relative address that was clicked."""
+    text = tag("div", *markup, class_="hb")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    result = _component()(
+        key=key, data={"markup": text, "digest": digest}, on_go_change=lambda: None
+    )
+    target = getattr(result, "go", None)
+    if isinstance(target, str) and target:
+        follow(target)

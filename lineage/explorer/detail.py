@@ -1,0 +1,225 @@
+"""All that is known about one model, beside its drawing: finding, parents, claims, evidence."""
+
+from __future__ import annotations
+
+from lineage import views
+from lineage.explorer.blocks import (
+    badge,
+    claim_list,
+    evidence_list,
+    hub_link,
+    kind_words,
+    link,
+    model_link,
+)
+from lineage.explorer.figures import draw_layers, draw_shares
+from lineage.explorer.markup import Markup, join, tag
+from lineage.explorer.words import (
+    GRADE_WORDS,
+    KIND_WORDS,
+    RELATION_WORDS,
+    STATUS_WORDS,
+    bytes_words,
+    count_words,
+    date_words,
+    number,
+    p_words,
+    plural,
+)
+from lineage.model import Evidence
+
+__all__ = ["detail_blocks", "facts_block"]
+
+_MAX_CHILDREN = 12
+
+
+def facts_block(detail: views.ModelDetail) -> Markup:
+    """One line below the name: what it is, since when, how large its family is."""
+    card = detail.card
+    parts: list[object] = [kind_words(card).capitalize(), date_words(card.created_at)]
+    if card.n_descendants:
+        parts.append(plural(card.n_descendants, "descendant"))
+    if card.parameters:
+        parts.append(f"{count_words(card.parameters)} parameters")
+    hub = hub_link(card.repo_id)
+    if hub is not None and card.status != "gone":
+        parts.append(hub)
+    return join(*[piece for part in parts for piece in (" · ", part)][1:])
+
+
+def detail_blocks(detail: views.ModelDetail) -> list[Markup]:
+    """The sections below the drawing, in a grid of two columns where there is room."""
+    sections = [
+        _finding(detail), _parents(detail), _claims(detail), _evidence(detail), _children(detail),
+        _traits(detail), _facts(detail), _problems(detail),
+    ]  # fmt: skip
+    made = [section for section in sections if section is not None]
+    notices = []
+    if detail.card.status != "ok":
+        words = STATUS_WORDS.get(detail.card.status, detail.card.status)
+        notices.append(tag("p", f"This repository is {words}.", class_="notice", role="status"))
+    return [*notices, tag("div", *made, class_="sections")]
+
+
+def _section(title: str, *children: object, wide: bool = False) -> Markup:
+    return tag("section", tag("h2", title), *children, class_="wide" if wide else None)
+
+
+def _finding(detail: views.ModelDetail) -> Markup:
+    finding, card = detail.finding, detail.card
+    if finding is None:
+        words = "The weights of this model were not read, so there is nothing but words to go by."
+        if not detail.claims:
+            words = "Its weights were not read and nobody declared a parent."
+        return _section("What the weights show", tag("p", words, class_="soft"))
+    parts: list[object] = [tag("p", finding.note or KIND_WORDS.get(finding.kind, finding.kind))]
+    if finding.kind == "founder" and not card.n_parents:
+        parts.append(
+            tag(
+                "p",
+                "No parent of it is in this register. That is an absence, not a proof: it may "
+                "descend from a model that was never crawled.",
+                class_="soft",
+            )
+        )
+    facts = [finding.grade.capitalize() + ": " + GRADE_WORDS.get(finding.grade, "")]
+    if finding.method:
+        facts.append(finding.method)
+    if finding.rank is not None:
+        facts.append(f"rank {finding.rank}")
+    if finding.p_value is not None:
+        facts.append(p_words(finding.p_value))
+    if finding.probability is not None:
+        facts.append(f"probability {number(finding.probability)}")
+    parts.append(tag("p", " · ".join(facts), class_="soft tiny"))
+    if finding.ties:
+        tied = [piece for tie in finding.ties for piece in (", ", model_link(tie))][1:]
+        parts.append(tag("p", "Equally good parents: ", *tied))
+    if len(finding.parents) > 1:
+        parts.append(tag("div", draw_shares(finding.parents), class_="fit"))
+    if detail.layer_map:
+        parts += [
+            tag("h3", "Where the layers came from"),
+            tag("div", draw_layers(detail.layer_map), class_="fit"),
+        ]
+    if finding.recipe_yaml:
+        parts += [
+            tag("h3", "Recovered recipe"),
+            tag("p", "mergekit rebuilds the model from this.", class_="soft tiny"),
+            tag("pre", finding.recipe_yaml, class_="recipe", tabindex="0"),
+        ]
+    return _section("What the weights show", *parts)
+
+
+def _edge_line(edge: views.EdgeRow, other: str) -> Markup:
+    words = KIND_WORDS.get(edge.kind or "", RELATION_WORDS.get(edge.relation, edge.relation))
+    share = f"share {number(edge.weight)}" if edge.weight is not None and edge.weight < 1 else None
+    return tag(
+        "li",
+        tag("div", model_link(other), badge(edge.verdict), class_="row apart"),
+        tag("div", words, f" · {share}" if share else None, f" · {edge.grade}",
+            class_="soft tiny"),
+    )  # fmt: skip
+
+
+def _parents(detail: views.ModelDetail) -> Markup:
+    if not detail.parents:
+        words = "None known: a founder of this register, or of a line nobody declared."
+        return _section("Parents", tag("p", words, class_="soft"))
+    return _section(
+        "Parents",
+        tag("ul", *[_edge_line(edge, edge.parent) for edge in detail.parents], class_="plain"),
+    )
+
+
+def _children(detail: views.ModelDetail) -> Markup | None:
+    if not detail.children:
+        return None
+    shown = detail.children[:_MAX_CHILDREN]
+    more = detail.card.n_children - len(shown)
+    return _section(
+        f"Children ({detail.card.n_children:,})",
+        tag("ul", *[_edge_line(edge, edge.child) for edge in shown], class_="plain"),
+        tag("p", f"and {plural(more, 'more child', 'more children')}", class_="soft tiny")
+        if more > 0
+        else None,
+    )
+
+
+def _claims(detail: views.ModelDetail) -> Markup:
+    return _section("What was declared", claim_list(detail.claims))
+
+
+def _evidence(detail: views.ModelDetail) -> Markup | None:
+    seen: dict[Evidence, None] = {}
+    for item in (*(detail.finding.evidence if detail.finding else ()),
+                 *(item for edge in detail.parents for item in edge.evidence)):  # fmt: skip
+        seen[item] = None
+    if not seen:
+        return None
+    return _section("Evidence", evidence_list(tuple(seen)))
+
+
+def _traits(detail: views.ModelDetail) -> Markup | None:
+    if not detail.traits:
+        return None
+    rows = [
+        tag(
+            "tr",
+            tag("td", trait.name),
+            tag("td", number(trait.value, 4), class_="num"),
+            tag("td", trait.metric, f" on {trait.dataset}", class_="soft tiny break"),
+        )
+        for trait in detail.traits
+    ]
+    head = tag(
+        "tr", tag("th", "Trait"), tag("th", "Value", class_="num"), tag("th", "Measured as")
+    )  # fmt: skip
+    return _section(
+        "Measured traits",
+        tag("table", tag("thead", head), tag("tbody", *rows)),
+        tag("p", link("heritability", "What the whole register says of these"), class_="tiny"),
+    )
+
+
+def _facts(detail: views.ModelDetail) -> Markup:
+    card, read = detail.card, detail.fingerprint
+    facts: list[tuple[str, object]] = [
+        ("Status", STATUS_WORDS.get(card.status, card.status)),
+        ("Founder", model_link(card.founder) if card.founder != card.repo_id else "itself"),
+        ("Generation", card.generation),
+        ("Architecture", card.architecture),
+        ("Stored as", card.dtype),
+        ("Licence", card.licence),
+        ("Task", card.pipeline_tag),
+        ("Downloads", f"{card.downloads_30d:,} in 30 days" if card.downloads_30d else None),
+        ("Likes", f"{card.likes:,}" if card.likes else None),
+        ("Size", bytes_words(card.size_bytes) if card.size_bytes else None),
+        ("Commit", tag("span", card.revision, class_="mono") if card.revision else None),
+    ]
+    if read is not None:
+        share = read.bytes_read / read.weight_bytes if read.weight_bytes else 0.0
+        words = f"{bytes_words(read.bytes_read)} of {bytes_words(read.weight_bytes)}"
+        facts.append(("Bytes read", f"{words} ({share:.2%}) in {plural(read.requests, 'request')}"))
+    rows = [
+        piece
+        for key, value in facts
+        if value is not None
+        for piece in (tag("dt", key), tag("dd", value))
+    ]
+    return _section("Facts", tag("dl", *rows))
+
+
+def _problems(detail: views.ModelDetail) -> Markup | None:
+    if not detail.problems:
+        return None
+    items = [
+        tag(
+            "li",
+            tag("div", problem.reason, class_="break"),
+            tag("div", f"{problem.stage}: {problem.code}", f" in {problem.path}" if problem.path
+                else None, class_="mono soft"),
+        )
+        for problem in detail.problems
+    ]  # fmt: skip
+    return _section("What could not be read", tag("ul", *items, class_="plain"))
