@@ -405,3 +405,24 @@ def test_adapters_abstain():
     adapter = Fingerprint("l/adapter", "0" * 40, "rows-1", "adapter", samples)
     found = infer({"z/base": Herd(0).founder(), "l/adapter": adapter})["l/adapter"]
     assert (found.kind, found.grade, found.rank) == (Kind.ADAPTER, Grade.ABSTAIN, 4)
+
+
+def test_an_adapter_finds_its_base_through_the_model_it_was_merged_into(herd):
+    h, models = herd
+    base = models["a/two"]
+    merged, factors = dict(base), {}
+    for key in base:
+        if key.role in ("q", "v"):
+            up, down = h.rng.standard_normal((D, 4)), h.rng.standard_normal((4, D))
+            merged[key] = round_to("BF16", (base[key] + 0.003 * up @ down).astype("f4"))
+            for side, factor in (("lora_b", up), ("lora_a", down)):
+                words = factor.astype("<f4").tobytes()
+                factors[TensorKey(f"{key.role}.{side}", key.layer)] = Sample(
+                    "x", "F32", factor.shape, tuple(range(len(factor))), words
+                )
+    adapter = Fingerprint("l/adapter", "0" * 40, "rows-1", "safetensors", factors)
+    found = infer(models | {"l/merged": merged, "l/adapter": adapter})
+    assert found["l/merged"].kind is Kind.LORA_MERGED
+    assert parents(found["l/merged"]) == {"a/two": 1.0}
+    assert parents(found["l/adapter"]) == {"a/two": 1.0}
+    assert found["l/adapter"].grade is Grade.INFERRED

@@ -15,6 +15,7 @@ from itertools import combinations
 import networkx as nx
 import numpy as np
 
+from lineage.infer.adapters import adapter_base, adapter_rank
 from lineage.infer.change import describe_change
 from lineage.infer.descent import Descent, choose_root, date_log_odds, resolve_descent
 from lineage.infer.geometry import Pool, make_pool
@@ -112,12 +113,13 @@ def infer_lineage(
         If fingerprints of different schemes are mixed.
     """
     by_id = {f.repo_id: f for f in sorted(fingerprints, key=lambda f: f.repo_id)}
-    findings = {name: _adapter(f) for name, f in by_id.items() if f.format == "adapter"}
+    adapters = {name: f for name, f in by_id.items() if _is_adapter(f)}
     plain = {
         name: dequantised(f) if is_quantised(f) else f
         for name, f in by_id.items()
-        if name not in findings
+        if name not in adapters
     }
+    findings: dict[str, Finding] = {}
     progress(f"testing {len(plain) * (len(plain) - 1) // 2} pairs")
     pairs = _test_pairs(plain)
     related = nx.Graph()
@@ -139,6 +141,7 @@ def infer_lineage(
         findings.update(
             (name, _as_twin(finding, twins.get(name))) for name, finding in family.findings.items()
         )
+    findings.update((name, _adapter(f, by_id, findings)) for name, f in adapters.items())
     untestable = [
         PairTest(min(name, other), max(name, other), PairVerdict.UNTESTABLE, None, None, None)
         for name in by_id
@@ -148,24 +151,41 @@ def infer_lineage(
     return Inference(tuple(findings[name] for name in by_id), (*pairs, *untestable))
 
 
+def _is_adapter(fingerprint: Fingerprint) -> bool:
+    return bool(fingerprint.samples) and all(".lora_" in key.role for key in fingerprint.samples)
+
+
 def _test_pairs(models: Mapping[str, Fingerprint]) -> tuple[PairTest, ...]:
     n_pairs = max(1, len(models) * (len(models) - 1) // 2)
     return tuple(test_pair(models[a], models[b], n_pairs) for a, b in combinations(models, 2))
 
 
-def _adapter(fingerprint: Fingerprint) -> Finding:
-    ranks = {
-        min(sample.shape)
-        for key, sample in fingerprint.samples.items()
-        if ".lora_" in key.role and len(sample.shape) == 2
-    }
-    rank = max(ranks, default=None)
+def _adapter(
+    adapter: Fingerprint, by_id: Mapping[str, Fingerprint], findings: Mapping[str, Finding]
+) -> Finding:
+    """An adapter's base, if its merged model was published too."""
+    merged = [
+        (by_id[finding.child], by_id[finding.parents[0].parent])
+        for finding in findings.values()
+        if finding.kind is Kind.LORA_MERGED and finding.parents
+    ]
+    found = adapter_base(adapter, merged)
+    if found is None:
+        return Finding(
+            adapter.repo_id,
+            Kind.ADAPTER,
+            Grade.ABSTAIN,
+            rank=adapter_rank(adapter),
+            note="an adapter holds only its own factors: its weights cannot tell the base model",
+        )
+    base, evidence = found
     return Finding(
-        fingerprint.repo_id,
+        adapter.repo_id,
         Kind.ADAPTER,
-        Grade.ABSTAIN,
-        rank=rank,
-        note="an adapter holds only its own factors: its weights cannot tell the base model",
+        Grade.INFERRED,
+        (ParentShare(base, 1.0),),
+        rank=adapter_rank(adapter),
+        evidence=(evidence,),
     )
 
 
