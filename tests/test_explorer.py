@@ -1,0 +1,225 @@
+"""Every page, deep link and empty state, run by Streamlit's own test driver."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+from synthetic import HOSTILE, make_publication
+
+APP = Path(__file__).resolve().parents[1] / "app.py"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_publication(tmp_path_factory.mktemp("home")).root
+
+
+@pytest.fixture
+def visit(root, monkeypatch):
+    monkeypatch.setenv("HERDBOOK_HOME", str(root))
+    return open_page
+
+
+def open_page(page: str = "", /, **query: str) -> AppTest:
+    app = AppTest.from_file(str(APP), default_timeout=20)
+    # The driver switches between files only; these pages are functions with an address.
+    app._page_hash = calc_hash(page)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def asked(app: AppTest, key: str) -> str:
+    """The value of a parameter, which the driver gives bare or in a list."""
+    value = app.query_params[key]
+    return value if isinstance(value, str) else value[0]
+
+
+def markup(app: AppTest) -> str:
+    """All that the panels show, as markup."""
+    panels = [item.proto for item in app.main if item.type == "bidi_component"]
+    return "".join(json.loads(panel.json)["markup"] for panel in panels)
+
+
+def test_find_greets_with_counts_and_examples(visit):
+    text = markup(visit())
+    assert "Who descends from whom" in text
+    assert "A parent nobody declared" in text
+    assert 'data-go="lineage?model=blend%2Fslerp-a-b"' in text
+
+
+def test_find_shows_what_the_address_asks_for(visit):
+    app = visit(q="slerp")
+    assert app.text_input[0].value == "slerp"
+    text = markup(app)
+    assert "2 models whose name contains" in text
+    assert "A parent nobody declared" not in text
+
+
+def test_find_answers_what_is_typed(visit):
+    app = visit()
+    app.text_input[0].set_value("adapter").run()
+    assert "style-adapter" in markup(app)
+
+
+def test_find_offers_near_names_and_never_a_blank_page(visit):
+    assert "These look most like it" in markup(visit(q="zen/chatt"))
+    assert "No model of that name" in markup(visit(q="qqqqqqqqqqq"))
+
+
+def test_lineage_draws_the_model_of_the_address(visit):
+    app = visit("lineage", model="blend/slerp-a-b")
+    text = markup(app)
+    assert 'data-id="other/base-b-tuned"' in text
+    assert "merge_method: slerp" in text
+    assert [button.label for button in app.download_button] == [
+        "Drawing (SVG)", "Edges (CSV)", "Models and edges (JSON)", "Recipe (YAML)",
+    ]  # fmt: skip
+    twin = app.dataframe[0].value
+    assert list(twin["model"]) == [
+        "acme/base-a-7b", "zen/chat", "blend/slerp-a-b", "blend/slerp-a-b-dpo", "other/base-b",
+        "other/base-b-tuned",
+    ]  # fmt: skip
+
+
+def test_lineage_takes_view_and_edges_from_the_address_and_writes_them_there(visit):
+    app = visit("lineage", model="zen/chat", view="family", show="found")
+    assert [control.value for control in app.segmented_control] == ["family", "found"]
+    assert "view=family&amp;show=found" in markup(app)
+    app.segmented_control[0].set_value("near").run()
+    assert "view" not in app.query_params
+    assert asked(app, "model") == "zen/chat"
+
+
+def test_lineage_ignores_values_that_it_does_not_know(visit):
+    app = visit("lineage", model="zen/chat", view="<b>", show="nonsense")
+    assert [control.value for control in app.segmented_control] == ["near", "all"]
+
+
+def test_lineage_without_a_model_offers_examples(visit):
+    text = markup(visit("lineage"))
+    assert "Choose a model" in text
+    assert "data-go" in text
+
+
+def test_lineage_of_an_unknown_model_offers_near_names(visit):
+    text = markup(visit("lineage", model="zen/chta"))
+    assert "does not know that model" in text
+    assert 'data-go="lineage?model=zen%2Fchat"' in text
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("lonely/unrelated", "an absence, not a proof"),
+        ("shy/gated-tune", "gated: its files need permission"),
+        ("gone/away", "since disappeared from the Hub"),
+        ("lost/child-of-ghost", "outside this register: only its name is known"),
+        ("copy/either-one", "Equally good parents"),
+        ("zen/chat-v2", "Nobody declared a parent."),
+        ("liar/claims-base-b", "contradicted"),
+        ("stack/franken-9b", "Where the layers came from"),
+        (HOSTILE, "disabled by the Hub"),
+    ],
+)
+def test_lineage_says_what_is_particular_about_a_model(visit, model, words):
+    assert words in markup(visit("lineage", model=model))
+
+
+def test_text_from_the_hub_is_never_markup(visit):
+    for text in (
+        markup(visit("lineage", model=HOSTILE)),
+        markup(visit("lineage", model="<script>alert(1)</script>")),
+        markup(visit("audit")),
+        markup(visit(q="<img")),
+    ):
+        assert "<img" not in text
+        assert "<script" not in text
+
+
+def test_only_well_formed_names_link_to_the_hub(visit):
+    assert 'href="https://huggingface.co/zen/chat"' in markup(visit("lineage", model="zen/chat"))
+    assert "huggingface.co" not in markup(visit("lineage", model=HOSTILE))
+
+
+def test_audit_shows_every_edge_with_claims_and_evidence(visit):
+    text = markup(visit("audit"))
+    assert text.count("<details>") == 17
+    assert "The weights differ from the parent&#x27;s by 1.2 % in norm." in text
+    assert "The weights point to" in text
+
+
+def test_audit_filters_by_the_verdict_of_the_address(visit):
+    assert markup(visit("audit", verdict="contradicted")).count("<details>") == 1
+    assert markup(visit("audit", verdict="no-such-verdict")).count("<details>") == 17
+
+
+def test_audit_filters_by_family_and_owner_and_says_when_nothing_is_left(visit):
+    app = visit("audit", family="other/base-b")
+    assert app.selectbox[0].value == "other/base-b"
+    assert markup(app).count("<details>") == 2
+    app.selectbox[1].set_value("zen").run()
+    assert asked(app, "owner") == "zen"
+    assert "No such edge" in markup(app)
+
+
+@pytest.mark.parametrize("page", ["0", "-1", "99999", "x", "²", "9" * 50])
+def test_audit_survives_every_page_number(visit, page):
+    assert "Declared against found" in markup(visit("audit", page=page))
+
+
+def test_heritability_shows_each_estimate_with_a_sentence_and_its_method(visit):
+    text = markup(visit("heritability"))
+    assert "Offspring keep about 0.82" in text
+    assert "The interval holds zero" in text
+    assert "as few as 3 founders" in text
+    assert "descendants: no estimate. Too few models with offspring." in text
+
+
+def test_about_tells_date_version_coverage_and_how_to_cite(visit):
+    text = markup(visit("about"))
+    for words in ("2024-12-01", "0.1.0", "17, of which 14", "herdbook 0.1.0, register of", "gated"):
+        assert words in text
+
+
+@pytest.mark.parametrize("page", ["", "lineage", "audit", "heritability", "about"])
+def test_without_a_database_every_page_names_the_command(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("HERDBOOK_HOME", str(tmp_path))
+    assert "herdbook run" in markup(open_page(page))
+
+
+def test_another_schema_version_is_named(tmp_path, monkeypatch):
+    make_publication(tmp_path, schema_version=99)
+    monkeypatch.setenv("HERDBOOK_HOME", str(tmp_path))
+    assert "schema version 99" in markup(open_page())
+
+
+def test_a_new_publication_shows_without_a_restart(tmp_path, monkeypatch):
+    import duckdb
+
+    home = make_publication(tmp_path)
+    monkeypatch.setenv("HERDBOOK_HOME", str(tmp_path))
+    assert "<b>17</b>" in markup(open_page())
+    manifest = json.loads((home.published / "manifest.json").read_text())
+    newer = home.published / "register-2.duckdb"
+    newer.write_bytes((home.published / manifest["file"]).read_bytes())
+    connection = duckdb.connect(str(newer))
+    connection.execute("DELETE FROM model WHERE repo_id = 'lonely/unrelated'")
+    connection.close()
+    manifest |= {"file": newer.name, "sha256": "0" * 64}
+    (home.published / "manifest.json").write_text(json.dumps(manifest))
+    assert "<b>16</b>" in markup(open_page())
+
+
+def test_the_entry_imports_the_explorer_and_nothing_else():
+    tree = ast.parse(APP.read_text())
+    imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert imported == ["__future__", "lineage.explorer.main"]
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
