@@ -1,0 +1,105 @@
+"""The stage that reconciles claims with findings and publishes the graph."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from lineage.infer.reconcile import reconcile
+from lineage.model import Edge
+from lineage.store.findings import current_findings
+from lineage.store.home import Home
+from lineage.store.publish import build_publication
+from lineage.store.reads import (
+    current_claims,
+    inference_ignored_claims,
+    stage_seconds,
+    unrelated_pairs,
+)
+from lineage.store.runs import record_run
+
+__all__ = ["PublishReport", "publish", "reconciled_edges"]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishReport:
+    """What was published."""
+
+    file: str
+    sha256: str
+    data_date: str
+    n_models: int
+    n_edges: int
+    by_verdict: tuple[tuple[str, int], ...]
+    ignored_claims: bool
+    seconds: float
+
+
+def reconciled_edges(
+    connection: duckdb.DuckDBPyConnection, *, ignore_claims: bool
+) -> tuple[Edge, ...]:
+    """Edges of the working database as it stands."""
+    claims = () if ignore_claims else current_claims(connection)
+    return reconcile(claims, current_findings(connection), unrelated_pairs(connection))
+
+
+def publish(
+    home: Home, *, ignore_claims: bool = False, now: datetime | None = None
+) -> PublishReport:
+    """Publish the working database.
+
+    Claims are left out when `ignore_claims` is set, or when the latest inference was told to
+    ignore them: a publication never mixes the two.
+
+    Raises
+    ------
+    NotFoundError
+        If nothing was crawled.
+    HomeError
+        If the home cannot be written.
+    """
+    home.require_database()
+    started = time.monotonic()
+    connection = home.open_working()
+    try:
+        ignore = ignore_claims or inference_ignored_claims(connection)
+        with record_run(connection, "publish", {"ignore_claims": ignore}):
+            edges = reconciled_edges(connection, ignore_claims=ignore)
+            seconds = stage_seconds(connection) | {"publish": time.monotonic() - started}
+            published = build_publication(
+                connection,
+                home,
+                edges,
+                now=now or datetime.now(UTC),
+                meta={
+                    "endpoint": _endpoint(connection),
+                    "ignore_claims": "true" if ignore else "false",
+                    **{f"seconds_{stage}": f"{value:.3f}" for stage, value in seconds.items()},
+                },
+                with_claims=not ignore,
+            )
+        verdicts = Counter(str(edge.verdict) for edge in edges)
+        return PublishReport(
+            published.file,
+            published.sha256,
+            published.data_date,
+            published.n_models,
+            published.n_edges,
+            tuple(sorted(verdicts.items())),
+            ignore,
+            time.monotonic() - started,
+        )
+    finally:
+        connection.close()
+
+
+def _endpoint(connection: duckdb.DuckDBPyConnection) -> str:
+    row = connection.execute(
+        "SELECT parameters ->> 'endpoint' FROM run WHERE stage = 'crawl'"
+        " ORDER BY run_id DESC LIMIT 1"
+    ).fetchone()
+    return str(row[0]) if row is not None and row[0] is not None else ""

@@ -1,0 +1,341 @@
+"""Build a publication: the compact, read-only database that the explorer and the commands open.
+
+A publication is made beside the old one in a temporary file, checked, named by its time and only
+then named by ``manifest.json``, which is replaced by a rename: a reader sees the old publication
+or the new one, never half of one, whenever the process is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from lineage import __version__
+from lineage.errors import HomeError, NotFoundError, SchemaError
+from lineage.graph import LineageGraph
+from lineage.model import Edge, Verdict
+from lineage.store.home import Home
+from lineage.store.publication import connect_publication, read_manifest
+from lineage.store.reads import CURRENT_CLAIMS, LATEST, evidence_json
+from lineage.store.schema import PUBLISHED, SCHEMA_VERSION, Table
+
+__all__ = ["Publication", "build_publication", "open_published"]
+
+_KEPT = 2
+_COPIED_WHOLE = ("problem", "trait", "fingerprint", "pair", "estimate")
+_SNAPSHOT_FIELDS = (
+    "revision", "author", "created_at", "last_modified", "downloads_30d", "likes", "licence",
+    "library", "pipeline_tag", "tags", "architecture", "parameters", "dtype", "size_bytes",
+    "n_files",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was published: file name, digest and counts."""
+
+    file: str
+    sha256: str
+    data_date: str
+    n_models: int
+    n_edges: int
+
+
+def build_publication(
+    connection: duckdb.DuckDBPyConnection,
+    home: Home,
+    edges: Sequence[Edge],
+    *,
+    now: datetime,
+    meta: Mapping[str, str],
+    with_claims: bool = True,
+) -> Publication:
+    """Publish the state of the working database together with `edges`.
+
+    Parameters
+    ----------
+    connection
+        The working database.
+    home
+        Where to publish.
+    edges
+        Reconciled edges, those of one child in order of position. Contradicted ones are stored
+        but are no part of generations, counts and drawing positions; neither are parents outside
+        the catalogue.
+    now
+        Time of publication (UTC), in the file's name.
+    meta
+        Lines for the table ``meta``, beside those that are always there.
+    with_claims
+        Whether the claims are published.
+
+    Raises
+    ------
+    NotFoundError
+        If no repository was crawled.
+    HomeError
+        If the folder cannot be written.
+    SchemaError
+        If what was written does not pass its checks (nothing is published then).
+    """
+    row = connection.execute(
+        "SELECT count(DISTINCT repo_id), strftime(max(observed_at), '%Y-%m-%dT%H:%M:%SZ')"
+        " FROM snapshot"
+    ).fetchone()
+    if row is None or not row[0]:
+        raise NotFoundError(
+            f"nothing was crawled in {home.root}; run `herdbook crawl --home {home.root}` first"
+        )
+    data_date = str(row[1])
+    name = f"herdbook-{now.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.duckdb"
+    temporary = home.published / f".{name}.part"
+    try:
+        _remove_leftovers(home.published)
+        _create(temporary)
+        literal = str(temporary).replace("'", "''")
+        connection.execute(f"ATTACH '{literal}' AS publication")
+        try:
+            n_models = _fill(connection, edges, with_claims)
+            _write_meta(connection, {
+                **meta,
+                "schema_version": str(SCHEMA_VERSION),
+                "data_date": data_date,
+                "published_at": f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "herdbook_version": __version__,
+            })  # fmt: skip
+            _check(connection, n_models, len(edges))
+        finally:
+            connection.execute("DETACH publication")
+        _sync(temporary)
+        sha256 = _sha256(temporary)
+        os.replace(temporary, home.published / name)
+        _write_manifest(home.published, name, sha256, data_date)
+        _remove_old(home.published, name)
+    except OSError as error:
+        raise HomeError(f"cannot publish in {home.published}: {error.strerror}") from error
+    return Publication(name, sha256, data_date, n_models, len(edges))
+
+
+def open_published(home: Home) -> duckdb.DuckDBPyConnection:
+    """Open the current publication after checking its digest: read-only, locked.
+
+    Raises
+    ------
+    NotFoundError
+        If nothing was published here.
+    SchemaError
+        If the manifest or the file cannot be trusted.
+    """
+    manifest = read_manifest(home)
+    path = home.published / manifest.file
+    if path.is_file() and _sha256(path) != manifest.sha256:
+        raise SchemaError(
+            f"the published file {manifest.file} is not what its manifest says (sha256 differs); "
+            "run `herdbook publish` again"
+        )
+    return connect_publication(home, manifest)
+
+
+# -- filling ------------------------------------------------------------------------------------
+
+
+def _create(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        for table in PUBLISHED:
+            connection.execute(table.ddl())
+
+
+def _columns(name: str) -> str:
+    table: Table = next(table for table in PUBLISHED if table.name == name)
+    return ", ".join(f'"{column.name}"' for column in table.columns)
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge], with_claims: bool) -> int:
+    """Copy what is current, then edges and models; returns the number of models."""
+    for name in _COPIED_WHOLE:
+        _copy(connection, name, name)
+    if with_claims:
+        _copy(connection, "claim", f"({CURRENT_CLAIMS})")
+    current = "SELECT finding_id FROM finding WHERE valid_to IS NULL"
+    for name in ("finding", "finding_parent", "finding_layer"):
+        _copy(connection, name, f"(SELECT * FROM {name} WHERE finding_id IN ({current}))")
+    _insert_edges(connection, edges)
+    return _insert_models(connection, edges)
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, name: str, source: str) -> None:
+    columns = _columns(name)
+    connection.execute(
+        f'INSERT INTO publication."{name}" ({columns}) SELECT {columns} FROM {source}'
+    )
+
+
+def _positions(edges: Sequence[Edge]) -> list[int]:
+    """Place of each edge among those of its child."""
+    count: dict[str, int] = {}
+    positions = []
+    for edge in edges:
+        positions.append(count.get(edge.child, 0))
+        count[edge.child] = positions[-1] + 1
+    return positions
+
+
+def _insert_edges(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge]) -> None:
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.float64()
+    table = pa.table(
+        {
+            "child": pa.array([edge.child for edge in edges], text),
+            "parent": pa.array([edge.parent for edge in edges], text),
+            "position": pa.array(_positions(edges), pa.int32()),
+            "relation": pa.array([edge.relation for edge in edges], text),
+            "kind": pa.array([edge.kind for edge in edges], text),
+            "weight": pa.array([edge.weight for edge in edges], number),
+            "verdict": pa.array([str(edge.verdict) for edge in edges], text),
+            "grade": pa.array([str(edge.grade) for edge in edges], text),
+            "p_value": pa.array([edge.p_value for edge in edges], number),
+            "probability": pa.array([edge.probability for edge in edges], number),
+            "evidence": pa.array([evidence_json(edge.evidence) for edge in edges], text),
+        }
+    )
+    connection.register("new_edges", table)
+    connection.execute(
+        f"INSERT INTO publication.edge ({_columns('edge')}) SELECT {_columns('edge')}"
+        " FROM new_edges"
+    )
+    connection.unregister("new_edges")
+
+
+def _insert_models(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge]) -> int:
+    import pyarrow as pa
+
+    ids = [
+        name
+        for (name,) in connection.execute(
+            f"SELECT repo_id FROM ({LATEST}) ORDER BY created_at NULLS LAST, repo_id"
+        ).fetchall()
+    ]
+    known = set(ids)
+    drawn = [
+        (edge.child, edge.parent, edge.weight, position)
+        for edge, position in zip(edges, _positions(edges), strict=True)
+        if edge.verdict is not Verdict.CONTRADICTED and edge.child in known and edge.parent in known
+    ]
+    graph = LineageGraph.from_edges(ids, drawn)
+    primary = [None if i < 0 else ids[i] for i in graph.primary.tolist()]
+    places = pa.table(
+        {
+            "repo_id": pa.array(ids, pa.string()),
+            "primary_parent": pa.array(primary, pa.string()),
+            "founder": pa.array([ids[i] for i in graph.founder.tolist()], pa.string()),
+            "generation": pa.array(graph.generation.tolist(), pa.int32()),
+            "n_parents": pa.array(graph.n_parents.tolist(), pa.int32()),
+            "n_children": pa.array(graph.n_children.tolist(), pa.int32()),
+            "n_descendants": pa.array(graph.n_descendants.tolist(), pa.int32()),
+            "pos": pa.array(graph.pos.tolist(), pa.int32()),
+            "size": pa.array(graph.size.tolist(), pa.int32()),
+        }
+    )
+    # What a repository said while it could be read outlives its being gated, disabled or gone.
+    fields = ", ".join(
+        f"coalesce(latest.{name}, seen.{name}) AS {name}" for name in _SNAPSHOT_FIELDS
+    )
+    connection.register("places", places)
+    connection.execute(
+        f"""
+        INSERT INTO publication.model BY NAME
+        WITH latest AS ({LATEST}),
+             seen AS (SELECT * FROM snapshot WHERE status = 'ok' QUALIFY row_number()
+                      OVER (PARTITION BY repo_id ORDER BY observed_at DESC) = 1
+                      AND repo_id IN (SELECT repo_id FROM latest WHERE status <> 'ok'))
+        SELECT latest.repo_id, latest.observed_at, latest.status, {fields},
+               finding.kind, finding.grade, finding.note,
+               places.* EXCLUDE (repo_id),
+               (SELECT count(DISTINCT parent_text) FROM publication.claim
+                WHERE child = latest.repo_id)::INTEGER AS n_claims,
+               (SELECT count(*) FROM publication.problem
+                WHERE repo_id = latest.repo_id)::INTEGER AS n_problems
+        FROM latest JOIN places USING (repo_id)
+        LEFT JOIN seen ON seen.repo_id = latest.repo_id
+        LEFT JOIN publication.finding ON finding.child = latest.repo_id
+        ORDER BY places.pos
+        """
+    )
+    connection.unregister("places")
+    return len(ids)
+
+
+def _write_meta(connection: duckdb.DuckDBPyConnection, lines: Mapping[str, str]) -> None:
+    connection.executemany(
+        "INSERT INTO publication.meta VALUES (?, ?)", [[key, lines[key]] for key in sorted(lines)]
+    )
+
+
+def _check(connection: duckdb.DuckDBPyConnection, n_models: int, n_edges: int) -> None:
+    """Refuse a publication that is incomplete or cannot be drawn."""
+    row = connection.execute(
+        """
+        SELECT (SELECT count(*) FROM publication.model),
+               (SELECT count(*) FROM publication.edge),
+               (SELECT count(DISTINCT pos) FROM publication.model
+                WHERE pos >= 0 AND pos < (SELECT count(*) FROM publication.model)),
+               (SELECT count(*) FROM publication.model child
+                JOIN publication.model parent ON parent.repo_id = child.primary_parent
+                WHERE child.pos <= parent.pos OR child.pos + child.size > parent.pos + parent.size)
+        """
+    ).fetchone()
+    if row != (n_models, n_edges, n_models, 0):
+        raise SchemaError(
+            f"the publication does not hold together (models, edges, rows, strays: {row}; "
+            f"expected {n_models}, {n_edges}, {n_models}, 0); the last one stays"
+        )
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _write_manifest(folder: Path, name: str, sha256: str, data_date: str) -> None:
+    temporary = folder / ".manifest.json.part"
+    fields = {
+        "schema_version": SCHEMA_VERSION,
+        "data_date": data_date,
+        "sha256": sha256,
+        "file": name,
+        "herdbook_version": __version__,
+    }
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(fields, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / "manifest.json")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a killed publication left behind; the working database admits one writer."""
+    for path in folder.glob(".herdbook-*.part*"):
+        path.unlink(missing_ok=True)
+
+
+def _remove_old(folder: Path, current: str) -> None:
+    """Keep the current publication and the one before it."""
+    others = sorted(path for path in folder.glob("herdbook-*.duckdb") if path.name != current)
+    for path in others[: -(_KEPT - 1)]:
+        path.unlink(missing_ok=True)
