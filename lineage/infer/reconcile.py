@@ -140,10 +140,14 @@ def _declarations(claims: Iterable[Claim]) -> dict[str, tuple[_Declared, ...]]:
     said = {}
     for child in sorted(grouped):
         declared = [
-            _Declared(child, parent, tuple(sorted(group, key=lambda one: _TRUST[one.source])))
+            _Declared(
+                child, parent, tuple(sorted(group, key=lambda one: (_TRUST[one.source], one.text)))
+            )
             for parent, group in grouped[child].items()
         ]
-        said[child] = tuple(sorted(declared, key=lambda one: (one.trust, -(one.weight or 0.0))))
+        said[child] = tuple(
+            sorted(declared, key=lambda one: (one.trust, -(one.weight or 0.0), one.parent))
+        )
     return said
 
 
@@ -292,7 +296,7 @@ class _Judge:
                 for one in declared
                 if all(other.declared is not one for other in self.found.get(child, ()))
             ),
-            key=lambda one: (one.trust, one.child),
+            key=lambda one: (one.trust, one.child, one.parent),
         )
         for one in rest:
             verdict, reason = self._judge(one)
