@@ -179,7 +179,7 @@ def _fill(connection: duckdb.DuckDBPyConnection) -> None:
                 for layer in range(12):
                     _insert(
                         connection, "finding_layer", finding_id=number, child_layer=layer,
-                        parent=parents[layer // 6][0], parent_layer=layer % 8,
+                        parent=parents[layer * len(parents) // 12][0], parent_layer=layer % 8,
                     )  # fmt: skip
             _insert(
                 connection, "fingerprint", repo_id=name, revision=f"{number:040x}", scheme="s1",

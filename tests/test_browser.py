@@ -144,6 +144,7 @@ def test_a_verdict_card_filters_the_audit_and_stands_in_the_address(page):
     page.goto("/audit")
     page.locator("a.card", has_text="contradicted").click()
     page.wait_for_url("**/audit?verdict=contradicted")
+    page.locator("a.card.on").wait_for()
     page.locator("details").first.locator("summary").click()
     page.get_by_text("The weights point to").wait_for()
     assert page.locator("details").count() == 1

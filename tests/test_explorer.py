@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 from pathlib import Path
 
@@ -201,6 +202,14 @@ def test_another_schema_version_is_named(tmp_path, monkeypatch):
     assert "schema version 99" in markup(open_page())
 
 
+def test_a_file_that_is_not_what_its_manifest_says_is_refused(tmp_path, monkeypatch):
+    home = make_publication(tmp_path)
+    manifest = home.published / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"sha256": "0" * 64}))
+    monkeypatch.setenv("HERDBOOK_HOME", str(tmp_path))
+    assert "sha256 differs" in markup(open_page())
+
+
 def test_a_new_publication_shows_without_a_restart(tmp_path, monkeypatch):
     import duckdb
 
@@ -213,7 +222,7 @@ def test_a_new_publication_shows_without_a_restart(tmp_path, monkeypatch):
     connection = duckdb.connect(str(newer))
     connection.execute("DELETE FROM model WHERE repo_id = 'lonely/unrelated'")
     connection.close()
-    manifest |= {"file": newer.name, "sha256": "0" * 64}
+    manifest |= {"file": newer.name, "sha256": hashlib.sha256(newer.read_bytes()).hexdigest()}
     (home.published / "manifest.json").write_text(json.dumps(manifest))
     assert "<b>16</b>" in markup(open_page())
 

@@ -84,7 +84,7 @@ def _results(visit: Visit, text: str) -> Markup:
 
 
 def _examples(visit: Visit) -> list[Markup]:
-    examples = views.examples(visit.cursor)
+    examples = views.examples(visit.cursor, 3)
     sections = []
     for why, (title, words) in _REASONS.items():
         cards = [model_card(item.model) for item in examples if item.why == why]

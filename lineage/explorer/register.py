@@ -11,7 +11,8 @@ import duckdb
 import streamlit as st
 
 from lineage.store.home import Home
-from lineage.store.publication import Manifest, connect_publication, read_manifest
+from lineage.store.publication import Manifest, read_manifest
+from lineage.store.publish import open_published
 
 __all__ = ["Visit", "default_home", "open_register"]
 
@@ -31,9 +32,9 @@ def default_home() -> Home:
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _connection(root: str, sha256: str, _manifest: Manifest) -> duckdb.DuckDBPyConnection:
+def _connection(root: str, sha256: str) -> duckdb.DuckDBPyConnection:
     # Keyed by the digest: a new publication opens by itself, without a restart.
-    return connect_publication(Home(Path(root)), _manifest)
+    return open_published(Home(Path(root)))
 
 
 def open_register(home: Home) -> tuple[duckdb.DuckDBPyConnection, Manifest]:
@@ -47,5 +48,5 @@ def open_register(home: Home) -> tuple[duckdb.DuckDBPyConnection, Manifest]:
         If the publication is of another schema version or cannot be read.
     """
     manifest = read_manifest(home)
-    connection = _connection(str(home.root.resolve()), manifest.sha256, manifest)
+    connection = _connection(str(home.root.resolve()), manifest.sha256)
     return connection.cursor(), manifest

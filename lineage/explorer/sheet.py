@@ -78,7 +78,8 @@ td,th{padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--edge);vertical-a
 td.num,th.num{text-align:right;white-space:nowrap}
 .stackbar{display:flex;height:10px;border-radius:5px;overflow:hidden;gap:2px;margin:.2rem 0 1rem}
 .stackbar i{display:block;background:currentColor;min-width:3px}
-.empty{border:1px dashed var(--edge);border-radius:12px;padding:1.6rem 1.4rem;max-width:46rem}
+.empty{border:1px dashed var(--edge);border-radius:12px;padding:1.6rem 1.4rem;max-width:46rem;
+margin-top:1.4rem}
 .empty h2{margin-bottom:.4rem}
 code.command{display:inline-block;margin-top:.5rem;padding:.35em .7em;border-radius:6px;
 background:var(--band);font-family:var(--st-code-font,monospace);font-size:.9rem;

@@ -197,11 +197,12 @@ def edges_of_children(
 def edges_of_parents(
     cursor: duckdb.DuckDBPyConnection, parents: Sequence[str], limit: int
 ) -> list[Row]:
-    """Edges to the children of `parents`, children with most descendants first."""
+    """Edges to the children of `parents`, most descendants first; no contradicted claims."""
     return cursor.execute(
         f"SELECT {_listed(EDGE_COLUMNS, 'edge.')} FROM edge "
         "JOIN model ON model.repo_id = edge.child "
-        "WHERE edge.parent IN (SELECT unnest(?::VARCHAR[])) ORDER BY n_descendants DESC, "
+        "WHERE edge.parent IN (SELECT unnest(?::VARCHAR[])) AND edge.verdict <> 'contradicted' "
+        "ORDER BY n_descendants DESC, "
         "coalesce(downloads_30d, 0) DESC, edge.child LIMIT ?",
         [list(parents), limit],
     ).fetchall()

@@ -205,7 +205,7 @@ def neighbourhood(
             level = level[:room]
             chosen.update(dict.fromkeys(level))
     other_parents = [row[1] for row in published.edges_of_children(cursor, list(chosen))]
-    room = max(0, 2 * max_marks - len(chosen))
+    room = max(0, max_marks + max_marks // 2 - len(chosen))
     chosen.update(
         dict.fromkeys([p for p in dict.fromkeys(other_parents) if p not in chosen][:room])
     )
@@ -222,12 +222,13 @@ def _with_ghosts(
     relation: dict[str, str] = {}
     parents: dict[str, int] = {}
     for edge in edges:
-        shown_children[edge.parent] = shown_children.get(edge.parent, 0) + 1
         # Ties are several candidates for one parent; what was contradicted is none.
-        if edge.verdict != "contradicted" and edge.grade != "tie":
+        if edge.verdict == "contradicted":
+            continue
+        shown_children[edge.parent] = shown_children.get(edge.parent, 0) + 1
+        relation.setdefault(edge.child, edge.relation)
+        if edge.grade != "tie":
             parents[edge.child] = parents.get(edge.child, 0) + 1
-        if edge.position == 0:
-            relation[edge.child] = edge.relation
     marks = [
         Mark(
             model.repo_id,
