@@ -223,7 +223,8 @@ class HubFolder:
                     found = location.stat()
                 except OSError:  # a dangling link, or gone since the folder was listed
                     continue
-                if stat.S_ISREG(found.st_mode) and location.is_relative_to(self.root):
+                is_inside = location.is_relative_to(self.root) and os.access(location, os.R_OK)
+                if stat.S_ISREG(found.st_mode) and is_inside:
                     path = Path(parent, name).relative_to(folder).as_posix()
                     yield HostedFile(path, location, found.st_size, found.st_mtime_ns)
 

@@ -58,11 +58,20 @@ _PAGE = 1000
 _PAGE_EXPANDED = 50
 _MAX_BODY_BYTES = 4 << 20
 _START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 2
 _SORTS = frozenset({"createdAt", "downloads", "lastModified", "likes", "trendingScore"})
 
 
 def _no_file(headers: Mapping[str, str] | None = None) -> Refusal:
     return Refusal(404, "Entry not found", "EntryNotFound", headers)
+
+
+def _no_repo() -> Refusal:
+    return Refusal(404, "Repository not found", "RepoNotFound")
+
+
+def _no_page() -> Refusal:
+    return Refusal(404, "Sorry, we can't find the page you are looking for.")
 
 
 class _Hub:
@@ -88,18 +97,20 @@ class _Hub:
         parts = [unquote(part) for part in raw.decode("ascii", errors="replace")[1:].split("/")]
         try:
             match parts:
-                case ["api", "models"]:
+                case ["api", "models"] if request.method != "POST":
                     return self._list(request)
                 case ["api", "models", owner, name, *rest]:
                     repo = self._readable(f"{owner}/{name}")
                     return self._api(repo, rest, request, body)
+                case ["api", "models" | "datasets" | "spaces", *_] | [_, "resolve", *_]:
+                    raise _no_repo()
                 case ["api", "whoami-v2"]:
                     raise Refusal(401, "Invalid username or password.")
                 case [owner, name, "resolve", revision, *rest] if owner != "api":
                     return self._resolve(f"{owner}/{name}", revision, "/".join(rest), request)
         except NotFoundError as error:  # a file went away between two looks
             raise _no_file() from error
-        raise Refusal(404, "Sorry, we can't find the page you are looking for.")
+        raise _no_page()
 
     def _api(self, repo: HostedRepo, rest: list[str], request: Request, body: bytes) -> Response:
         query = Query(request.query_params.multi_items())
@@ -122,12 +133,12 @@ class _Hub:
             case ["auth-check"]:
                 self._require_access(repo, request)
                 return Response(b"", 200)
-        raise Refusal(404, "Sorry, we can't find the page you are looking for.")
+        raise _no_page()
 
     def _readable(self, repo_id: str) -> HostedRepo:
         repo = self._folder.repo(repo_id)
         if repo is None:
-            raise Refusal(404, "Repository not found", "RepoNotFound")
+            raise _no_repo()
         if repo.entry.disabled:
             raise Refusal(403, "Access to this resource is disabled.")
         return repo
@@ -243,8 +254,8 @@ class _Hub:
         commit["authors"] = [{"user": author, "avatar": ""}]
         if "formatted" in query.all("expand"):
             commit["formatted"] = {"title": escape(str(commit["title"])), "message": ""}
-        page = [] if query.one("p") not in (None, "0") else [commit]
-        return JSONResponse(page, headers={"X-Total-Count": "1"})
+        commits = [commit] if query.one("p") in (None, "0") else []
+        return JSONResponse(commits, headers={"X-Total-Count": "1"})
 
     def _resolve(self, repo_id: str, revision: str, path: str, request: Request) -> Response:
         if request.method == "POST":
@@ -257,8 +268,7 @@ class _Hub:
             raise _no_file(_commit_header(repo))
         etag = f'"{digests_of(file).etag}"'
         headers = {**_commit_header(repo), "ETag": etag, "Accept-Ranges": "bytes"}
-        headers |= {"X-Content-Type-Options": "nosniff"}
-        headers["Content-Disposition"] = "attachment"
+        headers |= {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
         if file.is_large:
             headers |= {"X-Linked-Size": str(file.size_bytes), "X-Linked-ETag": etag}
         wanted = request.headers.get("range", "")
@@ -353,9 +363,15 @@ class _Server(uvicorn.Server):
 
     def __init__(self, app: Starlette) -> None:
         # No logging: faults are meant, and standard error belongs to the command.
-        super().__init__(
-            uvicorn.Config(app, lifespan="off", ws="none", log_config=None, log_level="critical")
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            log_level="critical",
+            timeout_graceful_shutdown=_STOP_TIMEOUT_S,
         )
+        super().__init__(config)
         self.ready = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
