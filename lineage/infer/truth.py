@@ -1,0 +1,131 @@
+"""Known ancestry: what ``truth.json`` says, read strictly. Pure: text in, values out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from lineage.errors import UsageError
+from lineage.model import Kind
+
+__all__ = ["TrueModel", "Truth", "read_truth"]
+
+_COPIES = frozenset({Kind.DUPLICATE, Kind.CAST})
+
+
+@dataclass(frozen=True, slots=True)
+class TrueModel:
+    """How one model was really made.
+
+    `has_shares` is False where one share per parent does not exist (a SLERP whose interpolation
+    changes over the layers). `same_init` names the model of the same initialisation, if any.
+    """
+
+    model: str
+    kind: Kind
+    parents: tuple[tuple[str, float | None], ...] = ()
+    method: str | None = None
+    base: str | None = None
+    layer_map: tuple[tuple[str, int], ...] = ()
+    rank: int | None = None
+    same_init: str | None = None
+    has_shares: bool = True
+
+    @property
+    def parent_names(self) -> frozenset[str]:
+        """The parents' names."""
+        return frozenset(name for name, _ in self.parents)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """All models of a truth file, by name."""
+
+    models: Mapping[str, TrueModel]
+
+    def ancestors(self, model: str) -> frozenset[str]:
+        """`model` and everything its weights come from, bases of merges included."""
+        return self._lineages[model]
+
+    @cached_property
+    def _lineages(self) -> Mapping[str, frozenset[str]]:
+        lineages: dict[str, frozenset[str]] = {}
+        for model in self.models:
+            seen = {model}
+            waiting = [model]
+            while waiting:
+                known = self.models.get(waiting.pop())
+                if known is None:
+                    continue
+                above = set(known.parent_names) | ({known.base} if known.base else set())
+                waiting += above - seen
+                seen |= above
+            lineages[model] = frozenset(seen)
+        return lineages
+
+    @cached_property
+    def _init_of(self) -> Mapping[str, str]:
+        """For models that share an initialisation, the same name for all of them."""
+        first: dict[str, str] = {}
+        for name, model in self.models.items():
+            if model.same_init is not None:
+                first[name] = min(name, model.same_init)
+        return first
+
+    def are_related(self, a: str, b: str) -> bool:
+        """Whether one descends from the other or both from a third."""
+        return not self.ancestors(a).isdisjoint(self.ancestors(b))
+
+    def share_initialisation(self, a: str, b: str) -> bool:
+        """Whether ancestors of both were trained apart from one initialisation."""
+        first = {self._init_of[name] for name in self.ancestors(a) if name in self._init_of}
+        return any(self._init_of.get(name) in first for name in self.ancestors(b))
+
+    def original(self, model: str) -> str:
+        """What `model` is a byte-wise or cast copy of, itself if it is none."""
+        seen = {model}
+        while True:
+            known = self.models.get(model)
+            if known is None or known.kind not in _COPIES or len(known.parents) != 1:
+                return model
+            model = known.parents[0][0]
+            if model in seen:
+                return model
+            seen.add(model)
+
+
+def read_truth(text: str) -> Truth:
+    """Read a truth file.
+
+    Raises
+    ------
+    UsageError
+        If it is not of the documented form; says which model.
+    """
+    try:
+        models = json.loads(text)["models"]
+        entries = list(models.items())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError('the truth file needs the form {"models": {"owner/name": …}}') from error
+    found = {}
+    for name, fields in entries:
+        try:
+            found[name] = TrueModel(
+                name,
+                Kind(fields["kind"]),
+                tuple(
+                    (str(one["id"]), None if one.get("weight") is None else float(one["weight"]))
+                    for one in fields["parents"]
+                ),
+                fields.get("method"),
+                fields.get("base"),
+                tuple((str(parent), int(layer)) for parent, layer in fields.get("layer_map") or ()),
+                None if fields.get("rank") is None else int(fields["rank"]),
+                fields.get("same_init_as"),
+                not isinstance(fields.get("t"), list),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"the truth file cannot be read at {name}: {error}") from error
+    return Truth(found)
