@@ -25,6 +25,7 @@ from lineage.explorer.words import (
     KIND_WORDS,
     RELATION_WORDS,
     VERDICT_WORDS,
+    finding_sentence,
     number,
     p_words,
     plural,
@@ -126,7 +127,7 @@ def _row(row: views.AuditRow) -> Markup:
     if finding is None:
         shown.append(tag("p", "The weights of this model were not read.", class_="soft"))
     else:
-        shown.append(tag("p", finding.note or KIND_WORDS.get(finding.kind, finding.kind)))
+        shown.append(tag("p", finding_sentence(finding), class_="break"))
         facts = [f"{finding.grade}: {GRADE_WORDS.get(finding.grade, '')}"]
         if edge.p_value is not None:
             facts.append(p_words(edge.p_value))

@@ -22,6 +22,7 @@ from lineage.explorer.words import (
     bytes_words,
     count_words,
     date_words,
+    finding_sentence,
     number,
     p_words,
     plural,
@@ -72,7 +73,7 @@ def _finding(detail: views.ModelDetail) -> Markup:
         if not detail.claims:
             words = "Its weights were not read and nobody declared a parent."
         return _section("What the weights show", tag("p", words, class_="soft"))
-    parts: list[object] = [tag("p", finding.note or KIND_WORDS.get(finding.kind, finding.kind))]
+    parts: list[object] = [tag("p", finding_sentence(finding), class_="break")]
     if finding.kind == "founder" and not card.n_parents:
         parts.append(
             tag(

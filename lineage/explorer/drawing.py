@@ -22,7 +22,7 @@ __all__ = ["DrawOptions", "Placed", "draw_lineage", "lay_out", "shape"]
 _LABEL_WIDTH = 6.7  # of one character at 12.5 px, generous
 _MAX_LABEL = 42
 _TOP = 40.0
-_LEFT = 26.0
+_LEFT = 38.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,8 @@ def _legend(around: Neighbourhood, edges: list[EdgeRow], width: float, y: float)
         "contradicted": "declared, but the weights disagree",
         "unverified": "declared only",
     }
-    drawn = {e.verdict for e in edges if e.position == 0 or e.verdict == "contradicted"}
+    badged = {"undeclared", "contradicted"}
+    drawn = {e.verdict for e in edges if e.position == 0 or e.verdict in badged}
     entries += [(f"line:e v-{name}", words) for name, words in said.items() if name in drawn]
     if any(edge.position > 0 and edge.verdict != "contradicted" for edge in edges):
         entries.append(("line:e v-confirmed extra", "further parent of a merge"))

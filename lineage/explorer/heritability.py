@@ -8,6 +8,7 @@ import streamlit as st
 
 from lineage import views
 from lineage.explorer.blocks import empty, heading
+from lineage.explorer.choices import choose_one
 from lineage.explorer.component import panel
 from lineage.explorer.exports import estimates_csv
 from lineage.explorer.figures import draw_estimates
@@ -39,14 +40,19 @@ def show_heritability(visit: Visit) -> None:
             follow=visit.follow,
         )
         return
-    ordered = sorted(rows, key=lambda row: (_order(row.statistic), _group(row)))
+    panel(head, _caution(rows), key="her-head", follow=visit.follow)
+    names = sorted({row.population for row in rows}, key=lambda name: (name != "all", name))
+    words = {name: "All models" if name == "all" else f"Family of {name}" for name in names}
+    population = names[0]
+    if len(names) > 1:
+        population = choose_one("Population", words, "population", names[0])
+    chosen = tuple(row for row in rows if row.population == population)
+    ordered = sorted(chosen, key=lambda row: (_order(row.statistic), _group(row)))
     sections = [
-        _section(statistic, fitness, population, tuple(group))
-        for (statistic, fitness, population), group in groupby(ordered, key=_group)
+        _section(statistic, fitness, tuple(group))
+        for (statistic, fitness), group in groupby(ordered, key=_group)
     ]
     panel(
-        head,
-        _caution(rows),
         tag("div", *sections, class_="stack wide-gap"),
         key="her-body",
         follow=visit.follow,
@@ -69,9 +75,9 @@ def _order(statistic: str) -> int:
     return places[0] if places else len(_FIRST)
 
 
-def _group(row: views.EstimateRow) -> tuple[str, str, str]:
+def _group(row: views.EstimateRow) -> tuple[str, str]:
     # Statistics of fitness alone have no trait: one picture then compares the fitness measures.
-    return row.statistic, (row.fitness or "") if row.trait else "", row.population
+    return row.statistic, (row.fitness or "") if row.trait else ""
 
 
 def _caution(rows: tuple[views.EstimateRow, ...]) -> Markup:
@@ -89,14 +95,10 @@ def _caution(rows: tuple[views.EstimateRow, ...]) -> Markup:
     return tag("p", words, class_="notice")
 
 
-def _section(
-    statistic: str, fitness: str, population: str, rows: tuple[views.EstimateRow, ...]
-) -> Markup:
+def _section(statistic: str, fitness: str, rows: tuple[views.EstimateRow, ...]) -> Markup:
     title, words = statistic_words(statistic)
     if fitness:
         title += f", fitness by {fitness.replace('_', ' ')}"
-    if population != "all":
-        title += f", family of {population}"
     methods = list(dict.fromkeys(row.method for row in rows if row.value is not None))
     return tag(
         "section",

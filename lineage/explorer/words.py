@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from lineage.views import EdgeRow, EstimateRow, Mark
+from lineage.views import EdgeRow, EstimateRow, FindingRow, Mark
 
 __all__ = [
     "GRADE_WORDS",
@@ -19,6 +19,7 @@ __all__ = [
     "date_words",
     "edge_sentence",
     "estimate_sentence",
+    "finding_sentence",
     "mark_sentence",
     "number",
     "p_words",
@@ -146,6 +147,31 @@ def p_words(p_value: float) -> str:
     return f"p = {number(p_value, 2)}"
 
 
+def finding_sentence(finding: FindingRow) -> str:
+    """What the weights show, in one or two sentences.
+
+    Examples
+    --------
+    "A merge of a/b (0.6) and c/d (0.4)." or "A fine-tune of a/b."
+    """
+    kind = KIND_WORDS.get(finding.kind, finding.kind)
+    shares = len(finding.parents) > 1
+    parents = [
+        f"{p.parent} ({number(p.weight, 2)})" if shares else p.parent for p in finding.parents
+    ]
+    listed = " and ".join([", ".join(parents[:-1]), parents[-1]] if len(parents) > 1 else parents)
+    if finding.grade == "abstain":
+        says = "No decision."
+    elif finding.kind == "adapter":
+        says = f"An adapter for {listed}." if listed else "An adapter."
+    else:
+        says = f"{kind[0].upper()}{kind[1:]}" + (f" of {listed}." if listed else ".")
+    note = finding.note.strip()
+    if not note or note.rstrip(".") == says.rstrip("."):
+        return says
+    return f"{says} {note[0].upper()}{note[1:].rstrip('.')}."
+
+
 def edge_sentence(edge: EdgeRow) -> str:
     """One sentence that says what an edge is and why it stands."""
     kind = KIND_WORDS.get(edge.kind or "", RELATION_WORDS.get(edge.relation, edge.relation))
@@ -188,6 +214,11 @@ _STATISTICS = {
         "could act; a large value alone does not show that it acts.",
     ),
 }
+_STATISTICS["heritability_with_copies"] = (
+    "Heritability, copies counted",
+    "The same slope with duplicates and casts counted as children. Copies resemble their parents "
+    "perfectly, so it lies nearer 1: the difference is what copying alone contributes.",
+)
 _STATISTICS["opportunity_excess"] = (
     "Opportunity beyond chance",
     "The opportunity for selection minus what equal models would show by luck alone (Poisson). "
@@ -215,7 +246,7 @@ def estimate_sentence(row: EstimateRow) -> str:
     says += f"{number(row.high)} ({plural(row.n, 'observation')}{clusters}). "
     if row.low <= 0 <= row.high:
         says += "The interval holds zero: these data cannot tell it from no effect."
-    elif row.statistic == "heritability":
+    elif row.statistic.startswith("heritability"):
         says += f"Offspring keep about {number(row.value, 2)} of a difference between parents."
     elif row.statistic == "selection_differential":
         side = "higher" if row.value > 0 else "lower"
