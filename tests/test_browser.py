@@ -105,6 +105,7 @@ def test_search_then_a_click_shows_a_lineage_and_a_click_on_a_mark_changes_it(pa
     page.get_by_label("Find a model").fill("slerp")
     page.keyboard.press("Enter")
     page.wait_for_url("**/?q=slerp")
+    page.get_by_text("2 models whose name contains").wait_for()
     page.locator("a.card", has_text="slerp-a-b-dpo").click()
     page.wait_for_url("**/lineage?model=blend*2Fslerp-a-b-dpo")
     page.locator('g[data-id="other/base-b-tuned"] .mark').click()

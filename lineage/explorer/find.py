@@ -41,7 +41,7 @@ def show_find(visit: Visit) -> None:
         icon=":material/search:",
     )
     if text and text.strip():
-        panel(_results(visit, text), key="find-results", follow=visit.follow)
+        panel(_results(visit, text), key="find-body", follow=visit.follow)
         return
     figures = (
         (covered.n_models, "models", None),
@@ -59,7 +59,7 @@ def show_find(visit: Visit) -> None:
         )
     panel(
         tag("div", tag("div", *cells, class_="figures"), *_examples(visit), class_="stack"),
-        key="find-examples",
+        key="find-body",
         follow=visit.follow,
     )
 
