@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from crawler.errors import CrawlError, MalformedError
 from crawler.records import TensorEntry
 
-__all__ = ["GGML_BLOCKS", "GgufHeader", "GgufValue", "NeedMoreBytesError", "parse_gguf_header"]
+__all__ = [
+    "GGML_BLOCKS",
+    "GgufHeader",
+    "GgufValue",
+    "NeedMoreBytesError",
+    "check_overlap",
+    "parse_gguf_header",
+    "parse_gguf_metadata_prefix",
+]
 
 GgufValue = str | int | float | bool | tuple["GgufValue", ...]
 
@@ -234,7 +242,8 @@ def _place(
     path, file_bytes = cursor.path, cursor.file_bytes
     data_start = -(-cursor.at // alignment) * alignment
     offsets = sorted({offset for *_, offset in table})
-    following = dict(zip(offsets, [*offsets[1:], max(file_bytes - data_start, 0)], strict=True))
+    ends = [*offsets[1:], max(file_bytes - data_start, 0)]
+    following = dict(zip(offsets, ends, strict=False))  # a vocabulary alone has no offsets
     seen: set[str] = set()
     entries = []
     for name, kind, shape, offset in table:
@@ -266,6 +275,49 @@ def check_overlap(entries: list[TensorEntry], path: str) -> None:
         previous = entry
 
 
+def _read_preamble(cursor: _Cursor) -> tuple[int, int]:
+    """Check magic and version; returns the counts of tensors and of metadata."""
+    cursor.require(4)
+    if cursor.data[:4] != b"GGUF":
+        raise MalformedError(f"{cursor.path}: not a GGUF file (magic {cursor.data[:4]!r})")
+    cursor.at = 4
+    version = int(cursor.scalar(_U32))
+    if version not in (2, 3):
+        raise MalformedError(f"{cursor.path}: GGUF version {version} is not read (2 and 3 are)")
+    tensors = cursor.count(_U64, _MAX_TENSORS, "a tensor count")
+    return tensors, cursor.count(_U64, _MAX_METADATA, "a metadata count")
+
+
+def _read_metadata(cursor: _Cursor, items: int, into: dict[str, GgufValue]) -> None:
+    for _ in range(items):
+        key = cursor.text()
+        value = _read_value(cursor, int(cursor.scalar(_U32)))
+        if key in into:
+            raise MalformedError(f"{cursor.path}: metadata key {key!r} stands twice")
+        if value is not None:
+            into[key] = value
+
+
+def parse_gguf_metadata_prefix(data: bytes, path: str, file_bytes: int) -> Mapping[str, GgufValue]:
+    """The metadata that stand complete in the first bytes of a GGUF file.
+
+    ``general.*`` comes first in files as they are written, before the vocabulary.
+
+    Raises
+    ------
+    MalformedError
+        As :func:`parse_gguf_header`.
+    """
+    cursor = _Cursor(data, path, file_bytes)
+    metadata: dict[str, GgufValue] = {}
+    try:
+        _, items = _read_preamble(cursor)
+        _read_metadata(cursor, items, metadata)
+    except NeedMoreBytesError:
+        return metadata
+    return metadata
+
+
 def parse_gguf_header(data: bytes, path: str, file_bytes: int) -> GgufHeader:
     """Parse the head of a GGUF file.
 
@@ -287,22 +339,9 @@ def parse_gguf_header(data: bytes, path: str, file_bytes: int) -> GgufHeader:
         size, or exceed the bounds.
     """
     cursor = _Cursor(data, path, file_bytes)
-    cursor.require(4)
-    if data[:4] != b"GGUF":
-        raise MalformedError(f"{path}: not a GGUF file (magic {data[:4]!r})")
-    cursor.at = 4
-    version = int(cursor.scalar(_U32))
-    if version not in (2, 3):
-        raise MalformedError(f"{path}: GGUF version {version} is not read (2 and 3 are)")
-    tensors = cursor.count(_U64, _MAX_TENSORS, "a tensor count")
+    tensors, n_metadata = _read_preamble(cursor)
     metadata: dict[str, GgufValue] = {}
-    for _ in range(cursor.count(_U64, _MAX_METADATA, "a metadata count")):
-        key = cursor.text()
-        value = _read_value(cursor, int(cursor.scalar(_U32)))
-        if key in metadata:
-            raise MalformedError(f"{path}: metadata key {key!r} stands twice")
-        if value is not None:
-            metadata[key] = value
+    _read_metadata(cursor, n_metadata, metadata)
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if type(alignment) is not int or not 0 < alignment <= _MAX_ALIGNMENT:
         raise MalformedError(f"{path}: alignment {alignment!r} is out of bounds")

@@ -1,0 +1,367 @@
+"""Headers of weight files: real writers, lies, and random bytes."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crawler.errors import MalformedError, NotFoundError
+from crawler.gguf_headers import parse_gguf_metadata_prefix
+from crawler.headers import (
+    GGML_BLOCKS,
+    NeedMoreBytesError,
+    parse_gguf_header,
+    parse_safetensors,
+    parse_safetensors_header,
+    read_headers,
+    weight_files,
+)
+from crawler.records import FileEntry
+
+
+def safetensors_bytes(header, data_bytes=0):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(data_bytes)
+
+
+def entry(start, stop, shape=None, dtype="U8"):
+    return {"dtype": dtype, "shape": shape or [stop - start], "data_offsets": [start, stop]}
+
+
+def parse(header, data_bytes=0):
+    data = safetensors_bytes(header, data_bytes)
+    return parse_safetensors_header(data, "m.safetensors", len(data))
+
+
+@pytest.fixture
+def gguf_file(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_string("general.base_model.0.repo_url", "https://huggingface.co/a/b")
+    writer.add_uint32("llama.attention.head_count", 4)
+    writer.add_array("tokenizer.ggml.tokens", [f"token{i}" for i in range(5000)])
+    writer.add_array("some.numbers", [1, 2, 3])
+    rng = np.random.default_rng(0)
+    tensors = {
+        "blk.0.attn_q.weight": rng.standard_normal((8, 64)).astype(np.float32),
+        "output.weight": rng.standard_normal((3, 32)).astype(np.float16),
+    }
+    for name, values in tensors.items():
+        writer.add_tensor(name, values)
+    packed = gguf.quants.quantize(tensors["blk.0.attn_q.weight"], gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("packed", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path, tensors, packed.tobytes()
+
+
+def test_reads_what_the_safetensors_library_writes():
+    from safetensors.numpy import save
+
+    values = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(4, np.int8)}
+    data = save(values, metadata={"format": "np"})
+    header = parse_safetensors(data, "m.safetensors", len(data))
+    assert header.metadata == {"format": "np"}
+    for tensor in header.tensors:
+        assert data[tensor.start : tensor.stop] == values[tensor.name].tobytes()
+        assert tensor.shape == values[tensor.name].shape
+
+
+def test_reads_what_the_gguf_library_writes(gguf_file):
+    path, tensors, packed = gguf_file
+    data = path.read_bytes()
+    header = parse_gguf_header(data, "m.gguf", len(data))
+    found = {tensor.name: tensor for tensor in header.tensors}
+    assert header.metadata["general.architecture"] == "llama"
+    assert header.metadata["some.numbers"] == (1, 2, 3)
+    assert "tokenizer.ggml.tokens" not in header.metadata
+    for name, values in tensors.items():
+        tensor = found[name]
+        assert tensor.shape == values.shape  # output dimension first
+        assert data[tensor.start : tensor.stop] == values.tobytes()
+    assert (found["packed"].dtype, found["packed"].shape) == ("Q8_0", (8, 64))
+    assert data[found["packed"].start : found["packed"].stop] == packed
+
+
+def test_block_sizes_agree_with_the_gguf_library():
+    gguf = pytest.importorskip("gguf")
+    for kind, sizes in gguf.GGML_QUANT_SIZES.items():
+        assert GGML_BLOCKS[kind.name] == sizes
+
+
+def test_real_gguf_headers_agree_with_the_gguf_library(shared_data):
+    gguf = pytest.importorskip("gguf")
+    paths = sorted((shared_data / "gguf-vocab").glob("*.gguf"))
+    assert len(paths) == 6
+    for path in paths:
+        data = path.read_bytes()
+        header = parse_gguf_header(data, path.name, len(data))
+        reader = gguf.GGUFReader(path)
+        assert [tensor.name for tensor in header.tensors] == [t.name for t in reader.tensors]
+        expected = {name for name in reader.fields if not name.startswith("GGUF.")}
+        assert header.metadata.keys() <= expected
+        assert all(
+            len(reader.fields[name].data) > 1024 for name in expected - header.metadata.keys()
+        )
+
+
+def test_a_header_is_found_with_every_first_read(gguf_file):
+    path, *_ = gguf_file
+    data = path.read_bytes()
+    whole = parse_gguf_header(data, "m.gguf", len(data))
+    have, rounds = 24, 0
+    while True:
+        try:
+            assert parse_gguf_header(data[:have], "m.gguf", len(data)) == whole
+            break
+        except NeedMoreBytesError as error:
+            needed = error.needed_bytes
+        assert have < needed <= len(data)
+        have, rounds = max(needed, 2 * have), rounds + 1
+    assert rounds < 20
+
+
+def test_general_metadata_is_read_from_a_prefix(gguf_file):
+    data = gguf_file[0].read_bytes()
+    found = parse_gguf_metadata_prefix(data[:4096], "m.gguf", len(data))
+    assert found["general.base_model.0.repo_url"] == "https://huggingface.co/a/b"
+    assert "some.numbers" not in found
+
+
+@pytest.mark.parametrize(
+    ("header", "data_bytes", "reason"),
+    [
+        ({"w": entry(0, 8)}, 4, "the file has"),
+        ({"a": entry(0, 8), "b": entry(4, 12)}, 12, "overlap"),
+        ({"w": entry(-4, 4, [8])}, 8, "offsets"),
+        ({"w": entry(4, 0, [0])}, 8, "offsets"),
+        ({"w": entry(0, 8, dtype="F128")}, 8, "unknown dtype"),
+        ({"w": entry(0, 8, dtype=["F32"])}, 8, "unknown dtype"),
+        ({"w": entry(0, 8, [3], "F32")}, 8, "does not take"),
+        ({"w": entry(0, 8, [1 << 61, 1 << 61], "F32")}, 8, "does not take"),
+        ({"w": entry(0, 8, [True, 8])}, 8, "shape"),
+        ({"w": {"dtype": "U8", "shape": [1]}}, 8, "offsets"),
+        ({"w": 3}, 0, "not an object"),
+        ([1], 0, "not an object"),
+        (b'{"a":1,"a":2}', 0, "stands twice"),
+        (b"[" * 200_000, 0, "nested too deeply"),
+        (b'{"a":' + b"9" * 5000 + b"}", 0, "not JSON"),
+        (b"\xff\xfe", 0, "not JSON"),
+        (b"", 0, "not JSON"),
+    ],
+)
+def test_a_lying_safetensors_header_is_refused(header, data_bytes, reason):
+    with pytest.raises(MalformedError, match=reason):
+        parse(header, data_bytes)
+
+
+@pytest.mark.parametrize("length", [10_000_000_000, (1 << 64) - 1, 5000])
+def test_a_header_longer_than_the_file_or_the_bound_is_refused_before_it_is_read(length):
+    with pytest.raises(MalformedError, match="header length"):
+        parse_safetensors_header(length.to_bytes(8, "little"), "m", 4096)
+
+
+def test_tensors_without_values_do_not_overlap():
+    tensors = parse({"a": entry(0, 4), "none": entry(2, 2, [0]), "b": entry(4, 8)}, 8)
+    assert len(tensors) == 3
+
+
+def gguf_bytes(tensors=b"", n_tensors=0, metadata=b"", n_metadata=0, version=3):
+    head = b"GGUF" + struct.pack("<IQQ", version, n_tensors, n_metadata)
+    return head + metadata + tensors
+
+
+def gguf_text(text):
+    return struct.pack("<Q", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"GGML" + bytes(100), "not a GGUF"),
+        (gguf_bytes(version=1) + bytes(99), "version 1"),
+        (gguf_bytes(n_tensors=1 << 60), "tensor count"),
+        (gguf_bytes(n_metadata=1 << 60), "metadata count"),
+        (gguf_bytes(n_metadata=1, metadata=struct.pack("<Q", 1 << 50)), "string length"),
+        (gguf_bytes(n_metadata=1, metadata=gguf_text(b"k") + struct.pack("<I", 77)), "type 77"),
+        (
+            gguf_bytes(n_metadata=1, metadata=gguf_text(b"k") + struct.pack("<IIQ", 9, 8, 1 << 40)),
+            "does not fit",
+        ),
+        (
+            gguf_bytes(
+                n_metadata=1,
+                metadata=gguf_text(b"k") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9,
+            ),
+            "nested",
+        ),
+        (
+            gguf_bytes(n_metadata=2, metadata=(gguf_text(b"k") + struct.pack("<IB", 0, 1)) * 2),
+            "stands twice",
+        ),
+        (
+            gguf_bytes(
+                n_metadata=1,
+                metadata=gguf_text(b"general.alignment") + struct.pack("<II", 4, 0),
+            ),
+            "alignment",
+        ),
+        (gguf_bytes(gguf_text(b"t") + struct.pack("<IQIQ", 1, 9, 0, 1 << 40), 1), "ends at byte"),
+        (gguf_bytes(gguf_text(b"t") + struct.pack("<IQIQ", 1, 31, 2, 0), 1), "do not fill blocks"),
+        (gguf_bytes(gguf_text(b"t") + struct.pack("<I", 99), 1), "dimensions"),
+    ],
+)
+def test_a_lying_gguf_header_is_refused(data, reason):
+    with pytest.raises(MalformedError, match=reason):
+        parse_gguf_header(data, "m.gguf", len(data))
+
+
+def test_a_gguf_tensor_of_an_unknown_type_is_recorded():
+    data = gguf_bytes(gguf_text(b"t") + struct.pack("<IQIQ", 1, 8, 4000, 0), 1)
+    data = data.ljust(64, b"\0") + bytes(40)
+    (tensor,) = parse_gguf_header(data, "m.gguf", len(data)).tensors
+    assert (tensor.dtype, tensor.start, tensor.stop) == ("GGML_4000", 64, 104)
+
+
+@given(st.binary(max_size=400), st.integers(0, 1 << 40), st.booleans())
+def test_random_bytes_raise_nothing_else(data, extra, as_gguf):
+    if as_gguf:
+        data = b"GGUF\x03\0\0\0" + data
+    for parser in (parse_safetensors_header, parse_gguf_header):
+        try:
+            parser(data, "m", len(data) + extra)
+        except (MalformedError, NeedMoreBytesError):
+            continue
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["dtype", "shape", "data_offsets", "x"]), inner, max_size=3
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(max_size=4), _JSON, max_size=4))
+def test_any_json_header_is_parsed_or_refused(header):
+    data = safetensors_bytes(header, 16)
+    try:
+        parse_safetensors_header(data, "m", len(data))
+    except MalformedError:
+        return
+
+
+@given(st.integers(24, 600), st.integers(0, 255))
+def test_a_flipped_byte_of_a_gguf_header_is_parsed_or_refused(at, value):
+    metadata = gguf_text(b"general.architecture") + struct.pack("<I", 8) + gguf_text(b"llama")
+    tensor = gguf_text(b"w") + struct.pack("<IQQIQ", 2, 32, 4, 8, 0)
+    data = bytearray((gguf_bytes(tensor, 1, metadata, 1)).ljust(640, b"\0"))
+    data[at] = value
+    try:
+        parse_gguf_header(bytes(data), "m", len(data))
+    except (MalformedError, NeedMoreBytesError):
+        return
+
+
+# A repository's weights.
+
+
+class Folder:
+    """Files in memory that count what is read of them."""
+
+    def __init__(self, files):
+        self.files = files
+        self.bytes_read = 0
+
+    def __call__(self, path, start, stop):
+        if path not in self.files:
+            raise NotFoundError(f"no file {path}")
+        self.bytes_read += stop - start
+        return self.files[path][start:stop]
+
+    @property
+    def entries(self):
+        return [FileEntry(path, len(data)) for path, data in self.files.items()]
+
+
+def test_a_large_header_is_read_exactly_and_no_weights_with_it():
+    names = {f"tensor.{i:06d}": entry(2 * i, 2 * i + 2) for i in range(3000)}
+    data = safetensors_bytes(names, 6000 + 10_000_000)
+    folder = Folder({"model.safetensors": data})
+    report = read_headers(folder, folder.entries)
+    assert len(report.tensors) == 3000
+    assert folder.bytes_read == 8 + int.from_bytes(data[:8], "little") > 1 << 16
+
+
+def test_shards_follow_the_index_and_a_missing_one_is_reported():
+    shard = "model-0000{}-of-00003.safetensors"
+    index = {"weight_map": {"a": shard.format(1), "b": shard.format(2), "c": shard.format(3)}}
+    folder = Folder(
+        {
+            "model.safetensors.index.json": json.dumps(index).encode(),
+            shard.format(1): safetensors_bytes({"a": entry(0, 4)}, 4),
+            shard.format(2): safetensors_bytes({"b": entry(0, 4)}, 2),
+            "consolidated.safetensors": safetensors_bytes({"z": entry(0, 4)}, 4),
+        }
+    )
+    report = read_headers(folder, folder.entries)
+    assert [tensor.name for tensor in report.tensors] == ["a"]
+    assert {(problem.path, problem.code) for problem in report.problems} == {
+        (shard.format(2), "malformed"),  # truncated
+        (shard.format(3), "not_found"),
+    }
+
+
+def test_a_broken_index_leaves_the_shards():
+    shard = "model-00001-of-00001.safetensors"
+    folder = Folder(
+        {
+            "model.safetensors.index.json": b"{",
+            shard: safetensors_bytes({"a": entry(0, 4)}, 4),
+        }
+    )
+    report = read_headers(folder, folder.entries)
+    assert [tensor.path for tensor in report.tensors] == [shard]
+    assert [problem.path for problem in report.problems] == ["model.safetensors.index.json"]
+
+
+def test_a_tensor_in_two_shards_is_reported():
+    data = safetensors_bytes({"a": entry(0, 4)}, 4)
+    folder = Folder({f"model-0000{i}-of-00002.safetensors": data for i in (1, 2)})
+    report = read_headers(folder, folder.entries)
+    assert len(report.tensors) == 1
+    assert "too" in report.problems[0].reason
+
+
+def test_pickles_are_reported_and_never_read():
+    folder = Folder({"pytorch_model.bin": b"x", "training_args.bin": b"x"})
+    report = read_headers(folder, folder.entries)
+    assert (report.format, folder.bytes_read) == ("pickle", 0)
+    assert [(p.code, p.reason) for p in report.problems] == [
+        ("pickle", "pytorch_model.bin: not read: pickle")
+    ]
+
+
+def test_of_several_gguf_files_the_largest_is_read(gguf_file):
+    data = gguf_file[0].read_bytes()
+    folder = Folder({"m.Q8_0.gguf": data, "m.Q2_K.gguf": data[:10], "mmproj.gguf": data + data})
+    assert [file.path for file in weight_files(folder.entries)] == ["m.Q8_0.gguf"]
+    report = read_headers(folder, folder.entries)
+    assert (report.format, len(report.tensors), report.problems) == ("gguf", 3, ())
+
+
+def test_nothing_to_read_is_no_problem():
+    report = read_headers(Folder({}), [FileEntry("README.md", 3)])
+    assert (report.format, report.tensors, report.problems) == ("none", (), ())
