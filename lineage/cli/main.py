@@ -1,0 +1,279 @@
+"""The parser, and what happens to errors: one sentence and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from crawler.errors import CrawlError
+from lineage import __version__
+from lineage.cli import questions, stages
+from lineage.cli.output import say
+from lineage.errors import HerdbookError
+
+__all__ = ["build_parser", "main"]
+
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+Run = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    run: Run | None = getattr(options, "run", None)
+    if run is None:
+        parser.print_help()
+        return 0
+    try:
+        code = run(options)
+        sys.stdout.flush()
+        return code
+    except HerdbookError as error:
+        say(f"herdbook: {error}")
+        return error.exit_code
+    except CrawlError as error:
+        say(f"herdbook: the Hub could not be read: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("herdbook: interrupted; what was finished is kept")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has gone: give the interpreter nothing left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except OSError as error:
+        say(f"herdbook: {error.filename or 'the system'}: {error.strerror or error}")
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; each ``--help`` ends with an example."""
+    parser = argparse.ArgumentParser(
+        prog="herdbook",
+        description="The pedigree register of the world's models: lineage read from weights.",
+        epilog="example: herdbook demo",
+    )
+    parser.add_argument("--version", action="version", version=f"herdbook {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    adder = _Adder(commands)
+    _add_stages(adder)
+    _add_questions(adder)
+    return parser
+
+
+class _Adder:
+    """Adds commands of one form: help, description, example, function."""
+
+    def __init__(self, commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+        self._commands = commands
+
+    def command(
+        self, name: str, summary: str, example: str, run: Run | None, *, home: bool = True
+    ) -> argparse.ArgumentParser:
+        parser = self._commands.add_parser(
+            name,
+            help=summary,
+            description=summary[:1].upper() + summary[1:] + ".",
+            epilog=f"example: {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the example on one line
+        )
+        if run is not None:
+            parser.set_defaults(run=run)
+        if home:
+            parser.add_argument(
+                "--home",
+                type=Path,
+                default=Path(os.environ.get("HERDBOOK_HOME") or "home"),
+                metavar="DIR",
+                help="folder of the register (default: $HERDBOOK_HOME, else ./home)",
+            )
+        return parser
+
+
+def _endpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="the Hub (default: $HF_ENDPOINT, else the real Hub)"
+    )
+
+
+def _selection(parser: argparse.ArgumentParser) -> None:
+    _endpoint(parser)
+    parser.add_argument("--author", metavar="A", help="only repositories of this owner")
+    parser.add_argument("--search", metavar="S", help="only repositories whose name contains this")
+    parser.add_argument("--ids", type=Path, metavar="FILE", help="only ids in FILE, one a line")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="at most so many repositories")
+
+
+def _budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--budget-bytes",
+        type=_positive,
+        default=8_000_000,
+        metavar="N",
+        help="most bytes of weights to read of a model, headers apart (default: 8000000)",
+    )
+
+
+def _ignore_claims(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ignore-claims", action="store_true", help="use the weights alone, nothing declared"
+    )
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _port(parser: argparse.ArgumentParser, default: int) -> None:
+    parser.add_argument(
+        "--port", type=_port_number, default=default, metavar="P", help=f"port (default: {default})"
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError("must be a positive number")
+    return number
+
+
+def _port_number(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 65536:
+        raise argparse.ArgumentTypeError("must lie between 1 and 65535")
+    return number
+
+
+def _add_stages(adder: _Adder) -> None:
+    crawl = adder.command(
+        "crawl",
+        "read what a Hub says of its models",
+        "herdbook crawl --author HuggingFaceTB --limit 50 --home smol",
+        stages.crawl,
+    )
+    _selection(crawl)
+    fingerprint = adder.command(
+        "fingerprint",
+        "read a few megabytes of every model's weights",
+        "herdbook fingerprint --budget-bytes 4000000 --home smol",
+        stages.fingerprint,
+    )
+    _endpoint(fingerprint)
+    _budget(fingerprint)
+    infer = adder.command(
+        "infer",
+        "infer who descends from whom",
+        "herdbook infer --ignore-claims --home smol",
+        stages.infer,
+    )
+    _ignore_claims(infer)
+    measure = adder.command(
+        "measure",
+        "estimate heritability and selection of every measured trait",
+        "herdbook measure --home smol",
+        stages.measure,
+    )
+    _ignore_claims(measure)
+    publish = adder.command(
+        "publish",
+        "reconcile claims with findings and publish the database",
+        "herdbook publish --home smol",
+        stages.publish,
+    )
+    _ignore_claims(publish)
+    run = adder.command(
+        "run",
+        "crawl, fingerprint, infer, measure and publish, doing only what is missing",
+        "herdbook run --author HuggingFaceTB --limit 50 --home smol",
+        stages.run,
+    )
+    _selection(run)
+    _budget(run)
+    _ignore_claims(run)
+    demo = adder.command(
+        "demo",
+        "run everything on the pocket Hub and open the explorer",
+        "herdbook demo --exit",
+        stages.demo,
+        home=False,
+    )
+    demo.add_argument("--exit", action="store_true", help="stop after printing what was found")
+    demo.add_argument(
+        "--home",
+        type=Path,
+        default=Path(os.environ.get("HERDBOOK_HOME") or "home/demo"),
+        metavar="DIR",
+        help="folder of the register (default: $HERDBOOK_HOME, else ./home/demo)",
+    )
+    _port(demo, 8501)
+    hub = adder.command(
+        "hub", "serve a folder of models as a Hub", "herdbook hub serve data/pocket --port 8080",
+        None, home=False,
+    )  # fmt: skip
+    serve = _Adder(hub.add_subparsers(required=True, metavar="serve")).command(
+        "serve",
+        "serve DIR/owner/name/files… to any Hub client",
+        "herdbook hub serve data/pocket --port 8080",
+        stages.serve,
+        home=False,
+    )
+    serve.add_argument("folder", type=Path, metavar="DIR")
+    _port(serve, 8080)
+    serve.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
+
+
+def _add_questions(adder: _Adder) -> None:
+    show = adder.command(
+        "show",
+        "show all that is known of a model: claims, finding, edges, evidence",
+        "herdbook show mergesmith/Tallow-linear-v1 --home home/demo",
+        questions.show,
+    )
+    show.add_argument("model", metavar="MODEL", help="owner/name")
+    _json(show)
+    edges = adder.command(
+        "edges",
+        "print every edge of the published register",
+        "herdbook edges --format csv --home home/demo > edges.csv",
+        questions.edges,
+    )
+    edges.add_argument(
+        "--format", choices=("table", "csv", "json", "parquet"), default="table",
+        help="form (default: table)",
+    )  # fmt: skip
+    compare = adder.command(
+        "compare",
+        "compare the weights of two models, without a database",
+        "herdbook compare HuggingFaceTB/SmolLM2-135M HuggingFaceTB/SmolLM2-135M-Instruct",
+        questions.compare,
+        home=False,
+    )
+    compare.add_argument("a", metavar="A", help="folder or owner/name")
+    compare.add_argument("b", metavar="B", help="folder or owner/name")
+    _endpoint(compare)
+    _json(compare)
+    evaluate = adder.command(
+        "evaluate",
+        "score the published register against known ancestry",
+        "herdbook evaluate data/pocket/truth.json --home home/demo",
+        questions.evaluate,
+    )
+    evaluate.add_argument("truth", type=Path, metavar="TRUTH.json")
+    _json(evaluate)
+    explore = adder.command(
+        "explore", "open the explorer", "herdbook explore --port 8501 --home home/demo",
+        questions.explore,
+    )  # fmt: skip
+    _port(explore, 8501)
+    status = adder.command(
+        "status",
+        "count models, fingerprints and problems, and list the last runs",
+        "herdbook status --home home/demo",
+        questions.status,
+    )
+    _json(status)

@@ -1,0 +1,119 @@
+"""Commands that do work: the stages, the whole run, the demonstration, the local Hub."""
+
+from __future__ import annotations
+
+import argparse
+
+from lineage.cli.output import print_text, say
+
+__all__ = ["crawl", "demo", "fingerprint", "infer", "measure", "publish", "run", "serve"]
+
+
+def crawl(options: argparse.Namespace) -> int:
+    """``herdbook crawl``."""
+    from lineage.pipeline.crawl import crawl as stage
+    from lineage.pipeline.reports import report_lines
+    from lineage.store.home import Home
+
+    report = stage(
+        Home(options.home),
+        options.endpoint,
+        author=options.author,
+        search=options.search,
+        ids=options.ids,
+        limit=options.limit,
+    )
+    return _told(report_lines("crawl", report))
+
+
+def fingerprint(options: argparse.Namespace) -> int:
+    """``herdbook fingerprint``."""
+    from lineage.pipeline.fingerprint import fingerprint as stage
+    from lineage.pipeline.reports import report_lines
+    from lineage.store.home import Home
+
+    report = stage(Home(options.home), options.endpoint, budget_bytes=options.budget_bytes)
+    return _told(report_lines("fingerprint", report))
+
+
+def infer(options: argparse.Namespace) -> int:
+    """``herdbook infer``."""
+    from lineage.pipeline.infer import infer as stage
+    from lineage.pipeline.reports import report_lines
+    from lineage.store.home import Home
+
+    report = stage(Home(options.home), ignore_claims=options.ignore_claims)
+    return _told(report_lines("infer", report))
+
+
+def measure(options: argparse.Namespace) -> int:
+    """``herdbook measure``."""
+    from lineage.pipeline.measure import measure as stage
+    from lineage.pipeline.reports import report_lines
+    from lineage.store.home import Home
+
+    report = stage(Home(options.home), ignore_claims=options.ignore_claims)
+    return _told(report_lines("measure", report))
+
+
+def publish(options: argparse.Namespace) -> int:
+    """``herdbook publish``."""
+    from lineage.pipeline.publish import publish as stage
+    from lineage.pipeline.reports import report_lines
+    from lineage.store.home import Home
+
+    return _told(
+        report_lines("publish", stage(Home(options.home), ignore_claims=options.ignore_claims))
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """``herdbook run``."""
+    from lineage.pipeline.run import run as whole
+    from lineage.store.home import Home
+
+    whole(
+        Home(options.home),
+        options.endpoint,
+        author=options.author,
+        search=options.search,
+        ids=options.ids,
+        limit=options.limit,
+        budget_bytes=options.budget_bytes,
+        ignore_claims=options.ignore_claims,
+    )
+    say(f"next: herdbook explore --home {options.home}")
+    return 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """``herdbook demo``."""
+    from lineage.pipeline.demo import demo as whole
+    from lineage.pipeline.explore import explore
+    from lineage.store.home import Home
+
+    home = Home(options.home)
+    for line in whole(home):
+        print_text(line)
+    if options.exit:
+        return 0
+    print_text(f"explorer: http://localhost:{options.port}   (Ctrl-C stops it)")
+    return explore(home, options.port)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """``herdbook hub serve``."""
+    from crawler.hub_server import serve as serve_folder
+    from lineage.errors import NotFoundError
+
+    if not options.folder.is_dir():
+        raise NotFoundError(f"no folder {options.folder}")
+    say(f"serving {options.folder} at http://{options.host}:{options.port} (Ctrl-C stops it)")
+    serve_folder(options.folder, options.host, options.port)
+    return 0
+
+
+def _told(lines: list[str]) -> int:
+    for line in lines:
+        say(line)
+    return 0

@@ -1,0 +1,58 @@
+"""The whole run: every stage in order, each doing only what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lineage.pipeline.crawl import crawl
+from lineage.pipeline.fingerprint import DEFAULT_BUDGET_BYTES, fingerprint
+from lineage.pipeline.infer import infer
+from lineage.pipeline.measure import measure
+from lineage.pipeline.progress import talk
+from lineage.pipeline.publish import PublishReport, publish
+from lineage.pipeline.reports import Report, report_lines
+from lineage.store.home import Home
+
+__all__ = ["run"]
+
+
+def run(
+    home: Home,
+    endpoint: str | None = None,
+    *,
+    author: str | None = None,
+    search: str | None = None,
+    ids: Path | None = None,
+    limit: int | None = None,
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    ignore_claims: bool = False,
+) -> PublishReport:
+    """Crawl, fingerprint, infer, measure and publish; says what each stage did on stderr.
+
+    Raises
+    ------
+    CrawlError
+        If the listing of the Hub cannot be had at all.
+    HerdbookError
+        If the home cannot be used, or nothing could be read.
+    """
+
+    def crawled() -> Report:
+        return crawl(home, endpoint, author=author, search=search, ids=ids, limit=limit)
+
+    stages: tuple[tuple[str, Callable[[], Report]], ...] = (
+        ("crawl", crawled),
+        ("fingerprint", lambda: fingerprint(home, endpoint, budget_bytes=budget_bytes)),
+        ("infer", lambda: infer(home, ignore_claims=ignore_claims)),
+        ("measure", lambda: measure(home, ignore_claims=ignore_claims)),
+    )
+    for number, (name, stage) in enumerate(stages, start=1):
+        talk(f"[{number}/5] {name} …")
+        for line in report_lines(name, stage()):
+            talk(line)
+    talk("[5/5] publish …")
+    report = publish(home, ignore_claims=ignore_claims)
+    for line in report_lines("publish", report):
+        talk(line)
+    return report
