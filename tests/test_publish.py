@@ -177,7 +177,7 @@ def test_an_inference_that_ignored_claims_is_published_without_them(home):
     assert dict(ask(home, "FROM meta"))["ignore_claims"] == "true"
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.data())
 def test_published_clades_are_contiguous_and_rows_distinct(data):
     n = data.draw(st.integers(1, 9))
