@@ -146,7 +146,7 @@ streamlit's style sheets and scripts. One document in eight is held out.
 ## Rebuild
 
 `python -m data.build_pocket` (or `make pocket`) builds everything anew from fixed seeds; it took
-{seconds / 60:.1f} minutes here with two processes. Another machine or another set of packages gives
+about {seconds / 60:.0f} minutes on two idle cores. Another machine or another set of packages gives
 other bits (the text and the order of floating-point sums differ), the same ancestry and about the
 same losses.
 
