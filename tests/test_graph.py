@@ -117,6 +117,7 @@ def test_an_empty_graph_answers_with_empty_arrays() -> None:
 
 def test_a_cycle_is_refused_and_named() -> None:
     edges: Edges = [("b", "a", 1, 0), ("c", "b", 1, 0), ("a", "c", 1, 0), ("d", "c", 1, 0)]
+    edges.append(("b", "x", 1, 1))  # a founder above the cycle
     with pytest.raises(CycleError, match="its own ancestor") as caught:
         LineageGraph.from_edges(["d", "x", "a", "b", "c"], edges)
     cycle = caught.value.cycle

@@ -155,6 +155,61 @@ def test_the_young_have_no_fitness_and_the_unmeasured_no_trait(register: Registe
     assert found["heritability", "loss/x", None, "all"].n == 9  # young, not dark
 
 
+def test_downloads_of_copies_count_for_the_original_and_the_floor_is_no_birth(
+    register: Register,
+) -> None:
+    half_inherited(register)
+    home = register.close()
+    measure(home)
+    found = estimates(home)
+    # 7 downloads each; o/a has those of its copy too: mean 84/11, Var = 49 · (1/11 − 1/121)
+    downloads = found["opportunity", None, "downloads_30d", "all"]
+    assert downloads.value == pytest.approx(49 * (10 / 121) / (84 / 11) ** 2)
+    connection = home.open_working()
+    connection.execute(
+        "UPDATE snapshot SET created_at = '2022-03-02T23:29:04Z' WHERE repo_id = 'o/c0'"
+    )
+    connection.close()
+    measure(home)
+    assert estimates(home)["opportunity", None, "children_180d", "all"].n == 10
+
+
+def test_sizes_are_compared_on_a_logarithmic_scale_and_the_seed_moves_only_the_interval(
+    register: Register,
+) -> None:
+    for k in range(9):
+        register.model(f"o/f{k}", None, parameters=10 ** (k + 2), likes=k * k)
+        register.model(f"o/c{k}", None, ((f"o/f{k}", 1.0),), parameters=10 ** (k + 3))
+    home = register.close()
+    measure(home)
+    slope = estimates(home)["heritability", "log10 parameters", None, "all"]
+    assert slope.value == pytest.approx(1.0)
+    key = ("selection_differential", "log10 parameters", "likes_per_day", "all")
+    one = estimates(home)[key]
+    measure(home, seed=1)
+    other = estimates(home)[key]
+    assert other.value == one.value
+    assert (other.low, other.high) != (one.low, one.high)
+
+
+def test_a_trait_of_two_models_is_no_population_and_sizes_alone_make_no_clade(
+    register: Register,
+) -> None:
+    register.model("o/f", 1.0)
+    register.model("o/f0", 2.0, (("o/f", 1.0),))
+    for k in range(1, 9):
+        register.model(f"o/f{k}", None, (("o/f", 1.0),))
+    register.model("o/other", 4.0)
+    home = register.close()
+    measure(home)
+    assert {key[3] for key in estimates(home)} == {"all"}
+    connection = home.open_working()
+    connection.execute("DELETE FROM trait WHERE repo_id = 'o/other'")
+    connection.close()
+    measure(home)
+    assert {key[1] for key in estimates(home)} == {None, "log10 parameters"}
+
+
 def test_a_large_clade_is_measured_by_itself_with_its_lines_as_clusters(
     register: Register,
 ) -> None:
@@ -163,6 +218,7 @@ def test_a_large_clade_is_measured_by_itself_with_its_lines_as_clusters(
         register.model(f"o/f{k}", 2.0 + k, (("o/f", 1.0),))
         register.model(f"o/f{k}x", 1.0 + (2.0 + k) / 2, ((f"o/f{k}", 1.0),))
     register.model("o/g", 3.0)
+    register.model("o/m", 9.0, (("o/g", 0.5), ("o/f", 0.5)))  # of o/g's clade: its first parent
     home = register.close()
     measure(home)
     found = estimates(home)
@@ -171,8 +227,7 @@ def test_a_large_clade_is_measured_by_itself_with_its_lines_as_clusters(
     assert "one founder's clade" in clade.method
     assert not any(key[3] == "o/g" for key in found)
     everybody = found["heritability", "loss/x", None, "all"]
-    assert math.isnan(everybody.value)  # one founder with children is one cluster
-    assert "1 independent group" in everybody.method
+    assert (everybody.n, everybody.n_clusters) == (9, 2)
 
 
 def test_claims_make_edges_unless_they_are_ignored(register: Register) -> None:
@@ -186,6 +241,21 @@ def test_claims_make_edges_unless_they_are_ignored(register: Register) -> None:
     assert estimates(home)["heritability", "loss/x", None, "all"].value == pytest.approx(1.0)
     assert measure(home, ignore_claims=True).n_edges == 0
     assert math.isnan(estimates(home)["heritability", "loss/x", None, "all"].value)
+
+
+def test_claims_against_the_weights_make_no_edge_and_declared_quantisations_are_copies(
+    register: Register,
+) -> None:
+    for k in range(3):
+        register.model(f"o/f{k}", 2.0 + k)
+        register.model(f"o/c{k}", 3.0 + k)
+        register.claim(f"o/c{k}", f"o/f{k}")
+    register.connection.execute(
+        "INSERT INTO pair VALUES (1, 'o/c0', 'o/f0', 'unrelated', 0.0, 0.5, 0.0)"
+    )
+    register.connection.execute("UPDATE claim SET relation = 'quantized' WHERE child = 'o/c1'")
+    report = measure(register.close(findings=False))
+    assert (report.n_edges, report.n_copies) == (2, 1)
 
 
 def test_a_parent_outside_the_catalogue_is_a_missing_value(register: Register) -> None:

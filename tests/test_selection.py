@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lineage.evolution.clusters import cluster_bootstrap
 from lineage.evolution.price import price_partition
 from lineage.evolution.selection import (
     Fitness,
@@ -197,6 +198,20 @@ def test_statistics_undefined_in_most_resamples_are_not_trusted() -> None:
     found = opportunity(fitness([4, 0, 0, 0]), np.arange(4), rng=rng())
     assert math.isnan(found.value)
     assert "of the resamples" in found.method
+
+
+@pytest.mark.parametrize(("value", "resampled"), [(0.0, 1.0), (2.0, 1.0)])
+def test_an_interval_is_widened_to_hold_its_estimate(value: float, resampled: float) -> None:
+    found = cluster_bootstrap(
+        np.ones((4, 1)),
+        np.arange(4),
+        lambda sums: np.full(sums.shape[:-1], value if sums.ndim == 1 else resampled),
+        rng=rng(),
+        level=0.9,
+        n_resamples=10,
+        method="m",
+    )
+    assert (found.low, found.value, found.high) == (min(value, 1), value, max(value, 1))
 
 
 def test_bumpus_sparrows_have_the_published_intensities_and_opportunity(shared_data: Path) -> None:
