@@ -159,12 +159,13 @@ def test_downloads_of_copies_count_for_the_original_and_the_floor_is_no_birth(
     register: Register,
 ) -> None:
     half_inherited(register)
+    register.model("o/bcopy", 4.0, (("o/b", 1.0),), kind=Kind.DUPLICATE)
     home = register.close()
     measure(home)
     found = estimates(home)
-    # 7 downloads each; o/a has those of its copy too: mean 84/11, Var = 49 · (1/11 − 1/121)
+    # 7 downloads each; o/a and o/b have those of their copies too
     downloads = found["opportunity", None, "downloads_30d", "all"]
-    assert downloads.value == pytest.approx(49 * (10 / 121) / (84 / 11) ** 2)
+    assert downloads.value == pytest.approx(49 * (18 / 121) / (91 / 11) ** 2)
     connection = home.open_working()
     connection.execute(
         "UPDATE snapshot SET created_at = '2022-03-02T23:29:04Z' WHERE repo_id = 'o/c0'"
