@@ -375,7 +375,8 @@ def test_rank_of_a_low_rank_matrix_in_noise_is_recovered():
     rng = np.random.default_rng(0)
     for rank in (1, 4, 16):
         signal = rng.standard_normal((64, rank)) @ rng.standard_normal((rank, 96))
-        assert numerical_rank(signal + 0.1 * rng.standard_normal((64, 96))) == rank
+        assert numerical_rank(signal + 0.1 * rng.standard_normal((64, 96)), 0.1) == rank
+        assert numerical_rank(signal, 0.0) == rank
 
 
 def test_without_dates_and_with_one_pair_the_direction_is_not_asserted_lightly():

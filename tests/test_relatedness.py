@@ -8,7 +8,13 @@ from simulated import Herd, fingerprint, stored
 
 from lineage.infer.relatedness import bit_equality, match_rows, shared_training, test_pair
 from lineage.model import PairVerdict
+from lineage.weights.fingerprint import Sample
 from lineage.weights.roles import TensorKey
+
+
+def directions(matrix):
+    values = matrix.astype("<f4")
+    return Sample("m", "F32", values.shape, tuple(range(len(values))), values.tobytes()).directions
 
 
 def naive_match(a, b):
@@ -28,7 +34,7 @@ def naive_match(a, b):
 def test_the_statistic_equals_its_definition():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((12, 20)), rng.standard_normal((12, 20))
-    assert abs(match_rows(a.astype("f4"), b.astype("f4")) - naive_match(a, b)) < 1e-5
+    assert abs(match_rows(directions(a), directions(b)) - naive_match(a, b)) < 1e-5
 
 
 def test_over_permutations_the_statistic_has_mean_zero_and_variance_one():
@@ -36,7 +42,8 @@ def test_over_permutations_the_statistic_has_mean_zero_and_variance_one():
     common = rng.standard_normal(20)  # shared column means must not matter
     a = (rng.standard_normal((30, 20)) + common).astype("f4")
     b = (rng.standard_normal((30, 20)) + common).astype("f4")
-    draws = np.array([match_rows(a, b[rng.permutation(30)]) for _ in range(4000)])
+    x, y = directions(a), directions(b)
+    draws = np.array([match_rows(x, y[rng.permutation(30)]) for _ in range(4000)])
     assert abs(draws.mean()) < 0.05
     assert abs(draws.var() - 1) < 0.08
 

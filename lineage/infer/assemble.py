@@ -16,14 +16,14 @@ import networkx as nx
 import numpy as np
 
 from lineage.infer.adapters import adapter_base, adapter_rank
-from lineage.infer.change import describe_change
+from lineage.infer.change import Change, describe_change, frozen_share
 from lineage.infer.descent import Descent, choose_root, date_log_odds, resolve_descent
 from lineage.infer.geometry import Pool, make_pool
-from lineage.infer.identity import Copy, find_copy
+from lineage.infer.identity import Copy, find_copy, is_duplicate
 from lineage.infer.layers import expert_origin, layer_digests, layer_origin, similar_layers
 from lineage.infer.merges import MIN_GAIN, MIN_MATCH, Mixture, screen_merge
 from lineage.infer.quantised import dequantised, is_quantised, method_of, replay_codes
-from lineage.infer.relatedness import test_pair
+from lineage.infer.relatedness import bit_equality, test_pair
 from lineage.infer.replay import Replay, replay_linear, replay_slerp
 from lineage.model import (
     Evidence,
@@ -40,11 +40,16 @@ from lineage.weights.fingerprint import Fingerprint
 __all__ = ["Inference", "infer_lineage"]
 
 Dates = Mapping[str, datetime | None]
+Likes = Mapping[str, int | None]
 Progress = Callable[[str], None]
 
+_COPY_DATE_LOG_ODDS = 1.0
+_LIKES_LOG_ODDS = 3.0
 _PROVED_CODES = 0.995
 _LIKELY_CODES = 0.60
 _PROVED_REPLAY = 0.99
+_SAME_VALUES = 0.9
+_FROZEN_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class _Family:
 
     members: dict[str, Fingerprint]
     dates: Dates
+    likes: Likes
     p_values: Mapping[frozenset[str], float]
     findings: dict[str, Finding] = field(default_factory=dict)
 
@@ -94,6 +100,7 @@ class _Family:
 def infer_lineage(
     fingerprints: Sequence[Fingerprint],
     dates: Dates,
+    likes: Likes | None = None,
     progress: Progress = lambda _: None,
 ) -> Inference:
     """Find the origin of every model.
@@ -104,6 +111,9 @@ def infer_lineage(
         One per model, all of one scheme.
     dates
         Upload times; one capped witness among others. May be empty.
+    likes
+        Likes; a witness only between models whose weights are the same, since re-uploads may carry
+        any date but seldom the original's following.
     progress
         Called with a sentence at the start of each step.
 
@@ -135,7 +145,8 @@ def infer_lineage(
         for name, other in ((pair.a, pair.b), (pair.b, pair.a))
     }
     for number, component in enumerate(nx.connected_components(related), start=1):
-        family = _Family({name: by_id[name] for name in sorted(component)}, dates, p_values)
+        members = {name: by_id[name] for name in sorted(component)}
+        family = _Family(members, dates, likes or {}, p_values)
         progress(f"family {number}: {len(component)} models")
         _resolve_family(family)
         findings.update(
@@ -216,44 +227,65 @@ def _resolve_family(family: _Family) -> None:
 
 
 def _settle_copies(family: _Family) -> None:
-    plain = [name for name, f in family.members.items() if not is_quantised(f)]
-    found: dict[str, list[tuple[str, Copy]]] = {}
-    for child in family.members:
-        for parent in family.members:
-            if child == parent or (is_quantised(family.members[child]) != (parent not in plain)):
+    for twins in _duplicate_classes(family):
+        original = max(twins, key=lambda name: (_seniority(family, name, twins), name))
+        for child in twins:
+            if child == original:
                 continue
-            copy = find_copy(family.members[child], family.members[parent])
-            if copy and (copy.directed or _came_first(family.dates, parent, child)):
-                found.setdefault(child, []).append((parent, copy))
-    for kinds in ((Kind.DUPLICATE,), (Kind.CAST, Kind.PERMUTED, Kind.VOCABULARY)):
-        for child, copies in found.items():
-            if child in family.findings:
-                continue
-            chosen = [(parent, copy) for parent, copy in copies if copy.kind in kinds]
-            originals = {family.original(parent): copy for parent, copy in chosen}
-            if not originals:
-                continue
-            parent = min(originals, key=lambda name: _birth(family.dates, name))
-            copy = originals[parent]
-            dated = date_log_odds(child, parent, family.dates) != 0
-            ties = tuple(originals) if not copy.directed and not dated else ()
-            family.settle(
-                Finding(
-                    child,
-                    copy.kind,
-                    Grade.TIE if ties else Grade.PROVED,
-                    (ParentShare(parent, 1.0),),
-                    ties=(parent, *(t for t in ties if t != parent)) if ties else (),
-                    evidence=copy.evidence,
-                    note="" if copy.directed else "which of the two came first is told by date",
-                )
-            )
+            copy = find_copy(family.members[child], family.members[original])
+            if copy is not None:
+                family.settle(_copy_finding(family, child, original, copy))
+    originals = family.open_models()
+    for child in originals:
+        found = [
+            (parent, copy)
+            for parent in originals
+            if parent != child
+            and is_quantised(family.members[child]) == is_quantised(family.members[parent])
+            and (copy := find_copy(family.members[child], family.members[parent])) is not None
+            and (copy.directed or _log_odds_older(family, parent, child) > 0)
+        ]
+        if found:
+            parent, copy = min(found, key=lambda item: _birth(family.dates, item[0]))
+            family.settle(_copy_finding(family, child, parent, copy))
 
 
-def _came_first(dates: Dates, a: str, b: str) -> bool:
-    """Whether `a` is taken to be older than `b`: by date, by name where dates are equal."""
-    odds = date_log_odds(b, a, dates)
-    return odds > 0 or (odds == 0 and a < b)
+def _duplicate_classes(family: _Family) -> list[list[str]]:
+    """Sets of models with the same words, singletons left out."""
+    same = nx.Graph()
+    same.add_nodes_from(family.members)
+    for a, b in combinations(family.members, 2):
+        if is_duplicate(family.members[a], family.members[b]):
+            same.add_edge(a, b)
+    return [sorted(twins) for twins in nx.connected_components(same) if len(twins) > 1]
+
+
+def _copy_finding(family: _Family, child: str, parent: str, copy: Copy) -> Finding:
+    undecided = not copy.directed and _log_odds_older(family, parent, child) == 0
+    note = "" if copy.directed else "which of the two came first is told by date and likes"
+    return Finding(
+        child,
+        copy.kind,
+        Grade.TIE if undecided else Grade.PROVED,
+        (ParentShare(parent, 1.0),),
+        ties=(parent,) if undecided else (),
+        evidence=copy.evidence,
+        note=note,
+    )
+
+
+def _seniority(family: _Family, name: str, twins: Sequence[str]) -> float:
+    return sum(_log_odds_older(family, name, other) for other in twins if other != name)
+
+
+def _log_odds_older(family: _Family, a: str, b: str) -> float:
+    """Log-odds that `a` is the original of the equal models `a` and `b`."""
+    odds = date_log_odds(b, a, family.dates, cap=_COPY_DATE_LOG_ODDS)
+    liked_a, liked_b = family.likes.get(a), family.likes.get(b)
+    if liked_a is not None and liked_b is not None:
+        ratio = float(np.log((liked_a + 1) / (liked_b + 1)))
+        odds += float(np.clip(ratio, -_LIKES_LOG_ODDS, _LIKES_LOG_ODDS))
+    return odds
 
 
 def _birth(dates: Dates, name: str) -> tuple[float, str]:
@@ -409,10 +441,7 @@ def _shape_groups(family: _Family) -> list[list[str]]:
     """Open models and their possible ancestors, by number of layers and matrix widths."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, fingerprint in family.members.items():
-        finding = family.findings.get(name)
-        if is_quantised(fingerprint) or (
-            finding and finding.kind in (Kind.DUPLICATE, Kind.CAST, Kind.PERMUTED)
-        ):
+        if is_quantised(fingerprint) or _says_nothing_new(family, name):
             continue
         layout = tuple(
             (key, sample.shape[1:]) for key, sample in sorted(fingerprint.samples.items())
@@ -421,36 +450,79 @@ def _shape_groups(family: _Family) -> list[list[str]]:
     return sorted(groups.values(), key=len, reverse=True)
 
 
+def _says_nothing_new(family: _Family, name: str) -> bool:
+    """Whether a copy's values are its original's, so that the two could not be told apart.
+
+    A cast that rounded is kept: its rounding noise is a mark that its own children inherit.
+    """
+    finding = family.findings.get(name)
+    if finding is None:
+        return False
+    if finding.kind is Kind.CAST:
+        original = family.members[finding.parents[0].parent]
+        equal = bit_equality(family.members[name], original)
+        return equal is not None and equal > _SAME_VALUES
+    return finding.kind in (Kind.DUPLICATE, Kind.PERMUTED) or (
+        finding.kind is Kind.VOCABULARY and finding.grade is Grade.PROVED
+    )
+
+
 def _settle_group(family: _Family, group: Sequence[str]) -> None:
     pool = make_pool([family.members[name] for name in group])
     _settle_merges(family, pool)
-    settled = [name for name in group if name in family.findings]
+    _settle_surgery(family, pool)
     free = [name for name in group if name not in family.findings]
+    rearranged = [
+        name
+        for name in group
+        if name in family.findings and family.findings[name].kind in (Kind.PRUNED, Kind.PASSTHROUGH)
+    ]
     if not free:
         return
-    anchors = [name for name in settled if family.findings[name].kind is not Kind.MERGE]
-    if anchors and len(anchors) + len(free) == len(group) and not _has_founder(family, group):
+    if rearranged and list(group) != _shape_groups(family)[0]:
         # A rearranged model and what was trained from it: the rearranged one is the root.
-        root, decided = anchors[0], True
+        root, decided = min(rearranged, key=lambda name: _birth(family.dates, name)), True
     else:
-        chosen = choose_root(pool, [n for n in group if not _is_merge(family, n)], family.dates)
+        chosen = choose_root(pool, free, family.dates)
         root, decided = chosen.model, chosen.decided
-        if root not in family.findings:
-            family.settle(_founder(family, root, chosen.log_odds))
+        family.settle(_founder(family, root, chosen.log_odds))
     for descent in resolve_descent(
         pool, root, [n for n in free if n != root], family.dates, family.known_parents()
     ):
         family.settle(_descent_finding(family, descent, root, decided))
 
 
-def _is_merge(family: _Family, name: str) -> bool:
-    finding = family.findings.get(name)
-    return finding is not None and finding.kind is Kind.MERGE
+def _settle_surgery(family: _Family, pool: Pool) -> None:
+    """Children that were cut open rather than trained: adapters merged in, a direction removed.
 
-
-def _has_founder(family: _Family, group: Sequence[str]) -> bool:
-    """Whether this layout is the family's largest: the one the founder is looked for in."""
-    return list(group) == _shape_groups(family)[0]
+    Such a change leaves most tensors untouched word for word and is of low rank elsewhere, against
+    the true parent only. A low-rank change reads the same in both directions, so it needs a date.
+    """
+    for child in pool.ids:
+        if child in family.findings:
+            continue
+        found: list[tuple[int, float, str, Change]] = []
+        for parent in pool.ids:
+            odds = date_log_odds(child, parent, family.dates)
+            if parent == child or odds < 0 or _is_rearranged_from(family, parent, child):
+                continue
+            if frozen_share(family.members[child], family.members[parent]) < _FROZEN_SHARE:
+                continue
+            change = describe_change(family.members[child], family.members[parent])
+            if change.kind is Kind.ABLITERATED or (change.kind is Kind.LORA_MERGED and odds > 0):
+                found.append((change.rank or 0, change.relative, parent, change))
+        if found:
+            _, _, parent, change = min(found, key=lambda item: item[:3])
+            family.settle(
+                Finding(
+                    child,
+                    change.kind,
+                    Grade.INFERRED,
+                    (ParentShare(parent, 1.0),),
+                    rank=change.rank,
+                    evidence=change.evidence,
+                )
+            )
 
 
 def _founder(family: _Family, name: str, log_odds: float) -> Finding:

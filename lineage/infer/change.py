@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 
 from lineage.infer.relatedness import common_rows
 from lineage.model import Evidence, Kind
-from lineage.weights.fingerprint import Fingerprint
+from lineage.weights.fingerprint import Fingerprint, Sample
 from lineage.weights.roles import TensorKey
 
-__all__ = ["Change", "describe_change"]
+__all__ = ["Change", "describe_change", "frozen_share", "numerical_rank"]
 
 F64 = NDArray[np.float64]
 
 _CONTINUED = 0.10
 """Relative change from which training counts as continued pre-training, not fine-tuning."""
+_MANTISSA_BITS = {"BF16": 7, "F16": 10, "F32": 23}
 _WRITERS = ("o", "down")
 _MIN_SIDE = 12
 
@@ -78,7 +79,7 @@ def _classify(
     removed = _removed_direction(deltas, origins, touched)
     if removed is not None:
         return Kind.ABLITERATED, 1, (removed,)
-    ranks = _low_ranks(deltas, touched)
+    ranks = _low_ranks(child, deltas, touched)
     if ranks is not None:
         rank = int(np.median(ranks))
         reason = f"{len(ranks)} matrices changed, each by rank about {rank}; the rest is untouched"
@@ -118,27 +119,44 @@ def _removed_direction(
     )
 
 
-def _low_ranks(deltas: dict[TensorKey, F64], touched: set[TensorKey]) -> list[int] | None:
+def _low_ranks(
+    child: Fingerprint, deltas: dict[TensorKey, F64], touched: set[TensorKey]
+) -> list[int] | None:
     """Ranks of all changed matrices if each is low and nothing else was touched, else None."""
     matrices = [key for key in touched if min(deltas[key].shape) >= _MIN_SIDE]
     if not matrices or len(matrices) < len(touched):
         return None
     if any(key.layer < 0 for key in touched):
         return None
-    ranks = [numerical_rank(deltas[key]) for key in sorted(matrices)]
-    sides = [min(deltas[key].shape) for key in sorted(matrices)]
-    low = [rank <= side / 3 for rank, side in zip(ranks, sides, strict=True)]
+    ranks, low = [], []
+    for key in sorted(matrices):
+        rank = numerical_rank(deltas[key], _rounding(child.samples[key]))
+        ranks.append(rank)
+        low.append(1 <= rank <= min(deltas[key].shape) / 2)
     return ranks if np.mean(low) >= 0.9 else None
 
 
-def numerical_rank(delta: F64) -> int:
-    """Singular values above the noise (Gavish & Donoho 2014, unknown noise level).
+def numerical_rank(delta: F64, noise_rms: float) -> int:
+    """Singular values that noise of this size cannot make.
 
-    The threshold is ω(β)·median with ω(β) ≈ .56β³ − .95β² + 1.82β + 1.43; the median is a noise
-    value as long as the rank stays under half of the shorter side.
+    The largest singular value of an R × C matrix of independent noise is about
+    ``rms·(√R + √C)`` (Bai & Yin 1993); a quarter is added since rounding noise is not Gaussian.
     """
     singular = np.linalg.svd(delta, compute_uv=False)
-    beta = min(delta.shape) / max(delta.shape)
-    omega = 0.56 * beta**3 - 0.95 * beta**2 + 1.82 * beta + 1.43
-    threshold = max(omega * float(np.median(singular)), 1e-6 * float(singular[0]))
-    return int((singular > threshold).sum())
+    edge = noise_rms * (np.sqrt(delta.shape[0]) + np.sqrt(delta.shape[1]))
+    return int((singular > max(1.25 * edge, 1e-6 * float(singular[0]))).sum())
+
+
+def _rounding(sample: Sample) -> float:
+    """Root mean square of the error of rounding to the sample's dtype (uniform over one unit)."""
+    bits = _MANTISSA_BITS.get(sample.dtype, 23)
+    _, exponent = np.frexp(sample.values.astype(np.float64))
+    unit = np.ldexp(1.0, exponent - 1 - bits)
+    return float(np.sqrt(np.mean(unit**2) / 12))
+
+
+def frozen_share(child: Fingerprint, parent: Fingerprint) -> float:
+    """Share of the tensors that two models have in common, word for word."""
+    shared = child.samples.keys() & parent.samples.keys()
+    equal = sum(child.samples[key].words == parent.samples[key].words for key in shared)
+    return equal / len(shared) if shared else 0.0

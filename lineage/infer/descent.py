@@ -3,9 +3,11 @@
 1. *Root.* Every model is tried as the founder, and the log-likelihoods of the arrows and dates
    that lead from it to all others, each capped, are pooled: single arrows err often, the pooled
    root seldom.
-2. *Ancestors.* Seen from the root, X is an ancestor of C when C carries all of X's change
-   (β(C|X) = 1 within its error) and X does not carry all of C's. The parent is the ancestor that
-   changed most; the root if there is none.
+2. *Ancestors.* Seen from the root, X is an ancestor of C when C carries nearly all of X's change
+   (later training wears some of it off: β(C|X) between .80 and 1.04), X does not carry more of C's,
+   and the words that X changed are kept rather than back as they were. A larger share is descent
+   only if three quarters of those words are kept, since parallel training overshoots too. The
+   parent is the ancestor nearest to C; the root if there is none.
 3. *Trained merges.* A child with no such ancestor that carries parts of at least two models, which
    add up, is a merge whose exact recipe is not (yet) known.
 
@@ -31,11 +33,16 @@ _DATE_LOG_ODDS = 5.0
 _MAX_VOTES = 3
 _SAME_TIME = timedelta(hours=1)
 _DECIDED = 1.0
-_TOLERANCE = 0.08
+_LEAST_SHARE = 0.80
+_LARGEST_SHARE = 1.04
+_NEAR_COPY = 0.05
+_CLEARLY_KEPT = 0.75
+_MIN_WORDS = 1000
 _N_ERRORS = 2.5
 _MAX_ERROR = 0.04
 _MIN_SHARE = 0.12
 _SHARE_ERRORS = 4.0
+_WHOLE_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +134,14 @@ def resolve_descent(
         resolved again, and no ancestor of a model may become its child.
     """
     seen = pool.instrumented(root)
-    return tuple(
-        _resolve_one(pool, seen, child, dates, known) for child in children if child != root
-    )
+    settled = dict(known)
+    found = []
+    for child in children:
+        if child != root:
+            descent = _resolve_one(pool, seen, child, dates, settled)
+            settled[child] = tuple(parent for parent, _, _ in descent.parents)
+            found.append(descent)
+    return tuple(found)
 
 
 def _resolve_one(
@@ -149,17 +161,20 @@ def _resolve_one(
     for name in others:
         x = pool.ids.index(name)
         beta, error = float(seen.beta[c, x]), float(seen.beta_error[c, x])
-        reverse = float(seen.beta[x, c])
         if not np.isfinite(beta) or not np.isfinite(error):
             continue
-        whole = abs(beta - 1) <= max(_TOLERANCE, _N_ERRORS * error)
-        if whole and error > _MAX_ERROR:
-            unclear.append(name)
-        elif whole and reverse < beta:
-            ancestors.append((float(seen.own[x]), name, beta, error))
-    ancestors.sort(reverse=True)
+        slack = _N_ERRORS * error
+        if error > _MAX_ERROR:
+            if _LEAST_SHARE - slack <= beta <= _LARGEST_SHARE + slack:
+                unclear.append(name)
+        elif (
+            beta >= _LEAST_SHARE
+            and float(seen.beta[x, c]) < beta + max(slack, _NEAR_COPY)
+            and _keeps_words(pool, child, name, seen.reference, beta <= _LARGEST_SHARE + slack)
+        ):
+            ancestors.append((float(pool.squared_distance[c, x]), name, beta, error))
     if ancestors:
-        _, parent, beta, error = ancestors[0]
+        _, parent, beta, error = min(ancestors)
         facts = (
             Evidence(
                 "inherited_share",
@@ -196,6 +211,20 @@ def _resolve_one(
     return Descent(child, ((seen.reference, 1.0, 0.0),), ties, facts)
 
 
+def _keeps_words(pool: Pool, child: str, ancestor: str, reference: str, plausible: bool) -> bool:
+    """Whether the words that `ancestor` changed speak for descent.
+
+    With a plausible share they must not speak against it (at least half are kept, within two
+    standard errors); a share above one, as when training went on in the same direction, needs
+    three quarters of them, which parallel training does not reach.
+    """
+    kept, reverted = pool.inherited_words(child, ancestor, reference)
+    n = kept + reverted
+    if plausible:
+        return bool(kept >= n / 2 - np.sqrt(n))
+    return kept >= _CLEARLY_KEPT * n and n >= _MIN_WORDS
+
+
 def _arrow_fact(pool: Pool, child: str, parent: str) -> Evidence:
     arrow = float(pool.arrow[pool.ids.index(child), pool.ids.index(parent)])
     if not np.isfinite(arrow):
@@ -221,9 +250,9 @@ def _trained_merge(seen: Inheritance, child: str, others: Sequence[str]) -> Desc
         if share >= _MIN_SHARE and share > _SHARE_ERRORS * error
     ]
     total = sum(share for _, share, _ in chosen)
-    if len(chosen) < 2 or not 0.6 <= total <= 1.6:
-        return None
     chosen.sort(key=lambda item: -item[1])
+    if len(chosen) < 2 or not 0.75 <= total <= 1.6 or chosen[0][1] >= _WHOLE_SHARE:
+        return None
     listed = ", ".join(f"{100 * share:.0f} % of {name}" for name, share, _ in chosen)
     fact = Evidence("joint_shares", total, f"carries, jointly fitted, {listed}")
     return Descent(

@@ -97,6 +97,20 @@ class Pool:
         norm = float(self.gram.sum(axis=0)[p, p])
         return float(np.sqrt(self.squared_distance[c, p] / norm)) if norm > 0 else float("nan")
 
+    def inherited_words(self, child: str, ancestor: str, reference: str) -> tuple[int, int]:
+        """Words that `ancestor` changed since `reference`: kept by `child`, and back as they were.
+
+        Stored words are discrete characters: a descendant keeps its ancestor's unless it changed
+        them itself, whereas a relative that moved in parallel seldom lands on the same word.
+        """
+        c, x, r = (self.ids.index(name) for name in (child, ancestor, reference))
+        kept = reverted = 0
+        for values in self.values:
+            changed = values[x] != values[r]
+            kept += int((changed & (values[c] == values[x])).sum())
+            reverted += int((changed & (values[c] == values[r])).sum())
+        return kept, reverted
+
     def instrumented(self, reference: str) -> Inheritance:
         """Inheritance coefficients with paths leading from `reference`."""
         r = self.ids.index(reference)

@@ -123,7 +123,7 @@ def _match_one(pool: Pool, child: str, name: str, dtype: str) -> float:
 
 
 def _short_list(pool: Pool, child: str, names: Sequence[str]) -> list[str]:
-    """Candidates worth combining: the support of a non-negative fit and the best pairs."""
+    """Candidates worth combining: found by forward selection, best pairs, non-negative fit."""
     c = pool.ids.index(child)
     index = [pool.ids.index(name) for name in names]
     gram = pool.gram.sum(axis=0)
@@ -138,8 +138,12 @@ def _short_list(pool: Pool, child: str, names: Sequence[str]) -> list[str]:
     root = vectors * np.sqrt(np.maximum(values, 1e-12 * values.max()))
     weights, _ = nnls(root.T, np.linalg.lstsq(root, target, rcond=None)[0])
     by_weight = [names[i] for i in np.argsort(-weights) if weights[i] > 1e-3]
-    pairs = sorted(combinations(names, 2), key=lambda chosen: _residual(pool, child, chosen))[:4]
-    ordered = [name for pair in pairs for name in pair] + by_weight
+    pairs = sorted(combinations(names, 2), key=lambda chosen: _residual(pool, child, chosen))[:2]
+    grown = list(pairs[0])
+    while len(grown) < min(_MAX_PARENTS, len(names)):
+        rest = [name for name in names if name not in grown]
+        grown.append(min(rest, key=lambda name: _residual(pool, child, (*grown, name))))
+    ordered = [*grown, *pairs[-1], *by_weight]
     return list(dict.fromkeys(ordered))[:_SHORT_LIST]
 
 

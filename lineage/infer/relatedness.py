@@ -34,12 +34,13 @@ _SAME_TRAINING = 0.5
 
 
 def match_rows(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Standardised row-matching statistic of two matrices of equal shape.
+    """Standardised row-matching statistic of two sets of directions.
 
     Parameters
     ----------
     a, b
-        Units × inputs; row ``i`` of both is the same unit if the models are related.
+        Units × inputs, rows centred and of length one (:attr:`Sample.directions`); row ``i`` of
+        both is the same unit if the models are related.
 
     Returns
     -------
@@ -47,8 +48,7 @@ def match_rows(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
         ``tr(S)/sqrt(ΣS²/(R−1))`` with S the double-centred cosine matrix: mean 0 and variance 1
         over permutations of the rows. NaN with fewer than two rows that differ.
     """
-    first, second = _standardised(a), _standardised(b)
-    cosines = first @ second.T
+    cosines = (a @ b.T).astype(np.float64)
     centred = (
         cosines
         - cosines.mean(axis=0, keepdims=True)
@@ -60,14 +60,6 @@ def match_rows(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     if n < 2 or spread <= 1e-12:
         return float("nan")
     return float(np.trace(centred) / np.sqrt(spread / (n - 1)))
-
-
-def _standardised(matrix: NDArray[np.float32]) -> F64:
-    rows: F64 = matrix.astype(np.float64)
-    rows -= rows.mean(axis=1, keepdims=True)
-    norms: F64 = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows /= np.maximum(norms, 1e-300)
-    return rows
 
 
 def test_pair(a: Fingerprint, b: Fingerprint, n_pairs: int) -> PairTest:
@@ -115,7 +107,7 @@ def _stouffer(a: Fingerprint, b: Fingerprint, roles: tuple[str, ...]) -> float |
     Equal depths are compared layer by layer; otherwise every layer of one against every layer of
     the other, the best partner of each layer corrected for having been chosen.
     """
-    same = [z for _, x, y in _pairs(a, b, roles) if not np.isnan(z := match_rows(x, y))]
+    same = [z for x, y in _pairs(a, b, roles) if not np.isnan(z := match_rows(x, y))]
     if same and a.n_layers == b.n_layers and not _has_experts(a) and not _has_experts(b):
         return float(np.sum(same) / np.sqrt(len(same)))
     slots_a, slots_b = _slots(a, roles), _slots(b, roles)
@@ -138,7 +130,7 @@ def _has_experts(fingerprint: Fingerprint) -> bool:
 
 def _slots(fingerprint: Fingerprint, roles: tuple[str, ...]) -> list[NDArray[np.float32]]:
     return [
-        sample.units
+        sample.directions
         for key, sample in sorted(fingerprint.samples.items())
         if key.role in roles and len(sample.shape) == 2
     ]
@@ -146,14 +138,20 @@ def _slots(fingerprint: Fingerprint, roles: tuple[str, ...]) -> list[NDArray[np.
 
 def _pairs(
     a: Fingerprint, b: Fingerprint, roles: tuple[str, ...]
-) -> Iterator[tuple[TensorKey, NDArray[np.float32], NDArray[np.float32]]]:
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     for key in sorted(a.samples.keys() & b.samples.keys()):
         if key.role not in roles:
             continue
-        x, y = common_rows(a.samples[key], b.samples[key])
-        x, y = (x.T, y.T) if a.samples[key].transposed else (x, y)
-        if x.shape == y.shape and len(x) >= _MIN_ROWS:
-            yield key, x, y
+        first, second = a.samples[key], b.samples[key]
+        if first.rows == second.rows and first.directions.shape == second.directions.shape:
+            x, y = first.directions, second.directions
+        elif first.transposed or second.transposed or first.shape[1:] != second.shape[1:]:
+            continue
+        else:
+            _, ours, theirs = np.intersect1d(first.rows, second.rows, return_indices=True)
+            x, y = first.directions[ours], second.directions[theirs]
+        if len(x) >= _MIN_ROWS:
+            yield x, y
 
 
 def common_rows(a: Sample, b: Sample) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

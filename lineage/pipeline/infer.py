@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
 
 from lineage.errors import NotFoundError
 from lineage.infer.assemble import infer_lineage
@@ -35,7 +34,7 @@ def infer(home: Home, *, ignore_claims: bool = False) -> InferReport:
     """Infer the origin of every fingerprinted model and record what changed.
 
     The weights alone are asked: claims play no part in findings, with or without `ignore_claims`,
-    which is recorded so that an evaluation can show it. Upload dates are used as one witness.
+    which is recorded so that an evaluation can show it. Upload dates and likes are witnesses.
 
     Raises
     ------
@@ -51,9 +50,9 @@ def infer(home: Home, *, ignore_claims: bool = False) -> InferReport:
             raise NotFoundError(
                 f"no fingerprints in {home.root}; run `herdbook fingerprint --home {home.root}`"
             )
-        dates: dict[str, datetime | None] = {
-            snapshot.ref.repo_id: snapshot.created_at for snapshot in latest_snapshots(connection)
-        }
+        snapshots = latest_snapshots(connection)
+        dates = {snapshot.ref.repo_id: snapshot.created_at for snapshot in snapshots}
+        likes = {snapshot.ref.repo_id: snapshot.likes for snapshot in snapshots}
         with record_run(
             connection,
             "infer",
@@ -63,7 +62,7 @@ def infer(home: Home, *, ignore_claims: bool = False) -> InferReport:
             fingerprints = [
                 load_fingerprint(home.fingerprints, row.digest) for row in rows if row.digest
             ]
-            found = infer_lineage(fingerprints, dates, talk)
+            found = infer_lineage(fingerprints, dates, likes, talk)
             replace_pairs(connection, run_id, found.pairs)
             changed = replace_findings(connection, run_id, found.findings)
         kinds = Counter(str(finding.kind) for finding in found.findings)

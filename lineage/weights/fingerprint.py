@@ -53,6 +53,14 @@ class Sample:
         """Values with one output unit a row."""
         return self.values.T if self.transposed else self.values
 
+    @cached_property
+    def directions(self) -> F32:
+        """Units centred and scaled to length one."""
+        rows = self.units.astype(np.float64)
+        rows -= rows.mean(axis=1, keepdims=True)
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
+        return rows.astype(np.float32)
+
 
 @dataclass(frozen=True)
 class Fingerprint:
