@@ -6,14 +6,14 @@ The truth file is derived from these values, never typed by hand.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 __all__ = [
     "Abliterate", "AdapterMerge", "Ancestry", "AppendVocabulary", "Cast", "Copy", "FineTune",
     "Gguf", "Int8", "KeepLayers", "LoraAdapter", "LoraMerge", "MergekitMerge", "Moe",
-    "PermuteUnits", "Pretrain", "Recipe", "Reshard", "ancestry_of",
+    "PermuteUnits", "Pretrain", "Recipe", "Reshard", "ancestry_of", "reseeded",
 ]  # fmt: skip
 
 MergeConfig = Mapping[str, object]
@@ -169,6 +169,16 @@ Recipe = (
     Pretrain | FineTune | LoraAdapter | AdapterMerge | LoraMerge | Abliterate | Cast | Copy
     | Reshard | Gguf | Int8 | AppendVocabulary | KeepLayers | PermuteUnits | MergekitMerge | Moe
 )  # fmt: skip
+
+
+def reseeded(recipe: Recipe, offset: int) -> Recipe:
+    """The same recipe with every random choice made anew."""
+    seeds = {
+        name: getattr(recipe, name) + offset
+        for name in ("seed", "init_seed")
+        if hasattr(recipe, name)
+    }
+    return replace(recipe, **seeds)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
