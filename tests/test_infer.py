@@ -140,6 +140,28 @@ def test_a_slerp_of_distant_relatives_is_told_from_a_linear_merge():
     assert yaml.safe_load(found.recipe_yaml)["parameters"]["t"] in (0.3, 0.7)
 
 
+def test_task_arithmetic_replays_with_its_base_and_its_weights(herd):
+    _, models = herd
+    base, one, two = models["z/base"], models["a/two"], models["b/two"]
+
+    def rounded(values):
+        return round_to("BF16", np.ascontiguousarray(values, dtype="f4"))
+
+    merged = {
+        key: rounded(
+            base[key]
+            + rounded(
+                rounded(rounded(np.array([0.8])) * rounded(one[key] - base[key]))
+                + rounded(rounded(np.array([0.5])) * rounded(two[key] - base[key]))
+            )
+        )
+        for key in base
+    }
+    found = infer(models | {"m/merge": merged})["m/merge"]
+    assert (found.grade, found.method, found.base) == (Grade.PROVED, "task_arithmetic", "z/base")
+    assert parents(found) == pytest.approx({"a/two": 0.8, "b/two": 0.5}, abs=1e-9)
+
+
 def test_a_merge_does_not_turn_its_parents_into_its_children(herd):
     _, models = herd
     merged = mix((0.5, 0.5), models["a/one"], models["b/two"])

@@ -178,7 +178,7 @@ def reseeded(recipe: Recipe, offset: int) -> Recipe:
         for name in ("seed", "init_seed")
         if hasattr(recipe, name)
     }
-    return replace(recipe, **seeds)  # type: ignore[arg-type]
+    return replace(recipe, **seeds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,12 @@ from lineage.infer.layers import expert_origin, layer_digests, layer_origin, sim
 from lineage.infer.merges import MIN_GAIN, MIN_MATCH, Mixture, screen_merge
 from lineage.infer.quantised import dequantised, is_quantised, method_of, replay_codes
 from lineage.infer.relatedness import bit_equality, test_pair
-from lineage.infer.replay import Replay, replay_linear, replay_slerp
+from lineage.infer.replay import (
+    Replay,
+    replay_linear,
+    replay_slerp,
+    replay_task_arithmetic,
+)
 from lineage.model import (
     Evidence,
     Finding,
@@ -50,6 +55,7 @@ _LIKELY_CODES = 0.60
 _PROVED_REPLAY = 0.99
 _SAME_VALUES = 0.9
 _FROZEN_SHARE = 0.2
+_TRIED_BASES = 3
 
 
 @dataclass(frozen=True)
@@ -578,31 +584,23 @@ def _settle_merges(family: _Family, pool: Pool) -> None:
             and not _is_rearranged_from(family, name, child)
         ]
         dtype = family.members[child].dtype
+        oldest = sorted(candidates, key=lambda name: _birth(family.dates, name))
         for mixture in screen_merge(pool, child, candidates, dtype):
-            finding = _merge_finding(pool, child, dtype, mixture)
+            finding = _merge_finding(pool, child, dtype, mixture, oldest[:_TRIED_BASES])
             if finding is not None:
                 family.settle(finding)
                 break
 
 
-def _merge_finding(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Finding | None:
+def _merge_finding(
+    pool: Pool, child: str, dtype: str, mixture: Mixture, bases: Sequence[str]
+) -> Finding | None:
     """The finding if a recipe, or free coefficients per tensor, reproduce the child; else None."""
-    replays = [
-        replay
-        for replay in (
-            replay_linear(pool, child, dtype, mixture),
-            replay_slerp(pool, child, dtype, mixture),
-        )
-        if replay is not None
-    ]
-    best: Replay = max(replays, key=lambda replay: round(replay.match, 3))
+    best = _best_replay(pool, child, dtype, mixture, bases)
     match = max(best.match, mixture.match)
     if match < MIN_MATCH or match - mixture.single_match < MIN_GAIN:
         return None
     proved = best.match >= _PROVED_REPLAY
-    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
-    fitted = mixture.weights(sizes)
-    weights = best.weights if proved else tuple(float(w) for w in fitted)
     facts = (
         Evidence(
             "words_replayed",
@@ -616,9 +614,12 @@ def _merge_finding(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Find
             f"parent {100 * mixture.single_match:.2f} %",
         ),
     )
-    shares = tuple(
-        ParentShare(name, weight) for name, weight in zip(mixture.parents, weights, strict=True)
-    )
+    if not proved:
+        sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
+        best = replace(
+            best, parents=mixture.parents, weights=tuple(map(float, mixture.weights(sizes)))
+        )
+    shares = (ParentShare(*share) for share in zip(best.parents, best.weights, strict=True))
     return Finding(
         child,
         Kind.MERGE,
@@ -629,6 +630,25 @@ def _merge_finding(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Find
         evidence=facts,
         recipe_yaml=best.recipe_yaml if proved else None,
     )
+
+
+def _best_replay(
+    pool: Pool, child: str, dtype: str, mixture: Mixture, bases: Sequence[str]
+) -> Replay:
+    """The recipe that reproduces most words; the simplest where two do equally well."""
+    best = replay_linear(pool, child, dtype, mixture)
+    if best.match < _PROVED_REPLAY:
+        slerp = replay_slerp(pool, child, dtype, mixture)
+        if slerp is not None and slerp.match > best.match:
+            best = slerp
+    if best.match < _PROVED_REPLAY:
+        for base in dict.fromkeys((*mixture.parents, *bases)):
+            tasks = replay_task_arithmetic(pool, child, dtype, mixture, base)
+            if tasks is not None and tasks.match > best.match:
+                best = tasks
+            if best.match >= _PROVED_REPLAY:
+                break
+    return best
 
 
 def _descent_finding(family: _Family, descent: Descent, root: str, decided: bool) -> Finding:

@@ -22,7 +22,7 @@ from lineage.infer.merges import Mixture
 from lineage.weights.formats import round_to
 from lineage.weights.roles import TensorKey
 
-__all__ = ["Replay", "replay_linear", "replay_slerp"]
+__all__ = ["Replay", "replay_linear", "replay_slerp", "replay_task_arithmetic"]
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
@@ -109,6 +109,59 @@ def _linear(parents: F32, weights: Sequence[float]) -> F32:
     for values, weight in zip(parents, weights, strict=True):
         total += values * np.float32(weight)
     return total / np.float32(np.float32(np.sum(np.array(weights, np.float32))))
+
+
+def replay_task_arithmetic(
+    pool: Pool, child: str, dtype: str, mixture: Mixture, base: str
+) -> Replay | None:
+    """A base plus weighted changes (Ilharco et al. 2023), every step rounded to the stored dtype.
+
+    Merge tools do this arithmetic in the merge's own dtype, so it differs from a linear merge of
+    the same weights in the last bit of every thirtieth word. None when no parent is left beside
+    the base.
+    """
+    parents = tuple(name for name in mixture.parents if name != base)
+    if not parents:
+        return None
+    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
+    by_name = dict(zip(mixture.parents, mixture.weights(sizes), strict=True))
+    c, b = pool.ids.index(child), pool.ids.index(base)
+    p = [pool.ids.index(name) for name in parents]
+
+    def n_replayed(values: F32, weights: Sequence[float]) -> int:
+        return int((_task(values[b], values[p], weights, dtype) == values[c]).sum())
+
+    some = [values for values in pool.values if values.shape[1] > 1]
+    some = some[:: max(1, len(some) // _SEARCHED_TENSORS)]
+    centre = [round(100 * by_name[name]) for name in parents]
+    reach = _REACH if len(parents) <= 2 else 2
+    candidates = sorted(
+        product(*(range(n - reach, n + reach + 1) for n in centre)),
+        key=lambda hundredths: -sum((n % 10 == 0) + (n % 5 == 0) for n in hundredths),
+    )
+    best = max(candidates, key=lambda h: sum(n_replayed(v, [n / 100 for n in h]) for v in some))
+    weights = tuple(n / 100 for n in best)
+    equal = sum(n_replayed(values, weights) for values in pool.values)
+    recipe = {
+        "merge_method": "task_arithmetic",
+        "base_model": base,
+        "models": [
+            {"model": name, "parameters": {"weight": weight}}
+            for name, weight in zip(parents, weights, strict=True)
+        ],
+        "dtype": _TORCH_NAMES.get(dtype, "float32"),
+    }
+    return Replay(
+        "task_arithmetic", parents, weights, equal / float(sizes.sum()), _yaml(recipe), base=base
+    )
+
+
+def _task(base: F32, parents: F32, weights: Sequence[float], dtype: str) -> F32:
+    total = np.zeros_like(base)
+    for values, weight in zip(parents, weights, strict=True):
+        rounded = round_to(dtype, np.array([weight], np.float32))
+        total += round_to(dtype, rounded * round_to(dtype, values - base))
+    return round_to(dtype, base + round_to(dtype, total))
 
 
 def replay_slerp(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Replay | None:
