@@ -17,7 +17,7 @@ _MAX_PARENTS = 256
 _MAX_BLOCKS = 50
 _MAX_LINES = 5_000
 _FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
-_PRE = re.compile(r"<(pre|code)\b[^>]*>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+_PRE = re.compile(r"<(pre|code)\b[^<>]{0,200}>", re.IGNORECASE)
 _MARKS = re.compile(r"^[ \t>-]*(merge_method|experts)[ \t]*:", re.MULTILINE)
 _LOOSE_START = re.compile(r"(slices|models|merge_method|base_model)[ \t]*:")
 _LOOSE_LINE = re.compile(r"[ \t]|- |#|$|[A-Za-z_]\w*[ \t]*:")
@@ -266,7 +266,7 @@ def find_recipes(card_text: str, child: str) -> tuple[MergeRecipe, ...]:
         try:
             recipes = parse_recipes(block, child)
         except MalformedError:
-            continue
+            recipes = tuple(_loose_recipes(block, child))
         found.update(dict.fromkeys(recipes))
     return tuple(found)
 
@@ -287,12 +287,23 @@ def _blocks(text: str) -> Iterator[str]:
         end = fences[stop].end() if closed else len(text)
         at, n_blocks = stop + 1, n_blocks + 1
     outside.append(text[end:])
+    lower = text.lower()
     for match in _PRE.finditer(text):
-        if n_blocks >= _MAX_BLOCKS:
+        stop = lower.find(f"</{match[1].lower()}>", match.end())
+        if n_blocks >= _MAX_BLOCKS or stop < 0:
             break
-        yield match[2]
+        yield text[match.end() : stop]
         n_blocks += 1
     yield from _loose_blocks("\n\n".join(outside))
+
+
+def _loose_recipes(block: str, child: str) -> Iterator[MergeRecipe]:
+    """Recipes in a block that holds other words too: commands, lists of parts."""
+    for run in _loose_blocks(block):
+        try:
+            yield from parse_recipes(run, child)
+        except MalformedError:
+            continue
 
 
 def _loose_blocks(text: str) -> Iterator[str]:
