@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 import lineage
 from lineage.store.home import Home
@@ -38,6 +40,10 @@ def explore(home: Home, port: int) -> int:
     command = [
         sys.executable, "-m", "streamlit", "run", str(entry_point()), f"--server.port={port}",
     ]  # fmt: skip
+    # Without this a terminated command would leave its explorer running; a shell that starts us in
+    # the background has Ctrl-C ignored, which is no reason to ignore it here.
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         return process.wait()
@@ -51,3 +57,7 @@ def explore(home: Home, port: int) -> int:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
