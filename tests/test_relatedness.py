@@ -8,13 +8,12 @@ from simulated import Herd, fingerprint, stored
 
 from lineage.infer.relatedness import bit_equality, match_rows, shared_training, test_pair
 from lineage.model import PairVerdict
-from lineage.weights.fingerprint import Sample
+from lineage.weights.fingerprint import Directions
 from lineage.weights.roles import TensorKey
 
 
 def directions(matrix):
-    values = matrix.astype("<f4")
-    return Sample("m", "F32", values.shape, tuple(range(len(values))), values.tobytes()).directions
+    return Directions.of(matrix.astype("f4"))
 
 
 def naive_match(a, b):
@@ -42,8 +41,8 @@ def test_over_permutations_the_statistic_has_mean_zero_and_variance_one():
     common = rng.standard_normal(20)  # shared column means must not matter
     a = (rng.standard_normal((30, 20)) + common).astype("f4")
     b = (rng.standard_normal((30, 20)) + common).astype("f4")
-    x, y = directions(a), directions(b)
-    draws = np.array([match_rows(x, y[rng.permutation(30)]) for _ in range(4000)])
+    x = directions(a)
+    draws = np.array([match_rows(x, directions(b[rng.permutation(30)])) for _ in range(4000)])
     assert abs(draws.mean()) < 0.05
     assert abs(draws.var() - 1) < 0.08
 

@@ -118,7 +118,7 @@ def _layer_match(a: Fingerprint, layer_a: int, b: Fingerprint, layer_b: int) -> 
             continue
         for other_key, other in b.samples.items():
             same_place = other_key.layer == layer_b and other_key.role == "up"
-            if same_place and sample.directions.shape == other.directions.shape:
+            if same_place and sample.units.shape == other.units.shape:
                 best = max(best, match_rows(sample.directions, other.directions))
     return best
 

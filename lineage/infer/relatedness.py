@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from lineage.model import PairTest, PairVerdict
-from lineage.weights.fingerprint import Fingerprint, Sample, require_comparable
+from lineage.weights.fingerprint import Directions, Fingerprint, Sample, require_comparable
 from lineage.weights.roles import TensorKey
 
 __all__ = ["FAMILY_ALPHA", "bit_equality", "match_rows", "shared_training", "test_pair"]
@@ -33,33 +33,27 @@ _MIN_ROWS = 8
 _SAME_TRAINING = 0.5
 
 
-def match_rows(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Standardised row-matching statistic of two sets of directions.
+def match_rows(a: Directions, b: Directions) -> float:
+    """Standardised row-matching statistic of two matrices of equal shape.
 
     Parameters
     ----------
     a, b
-        Units × inputs, rows centred and of length one (:attr:`Sample.directions`); row ``i`` of
-        both is the same unit if the models are related.
+        Directions of both; row ``i`` of both is the same unit if the models are related.
 
     Returns
     -------
     float
         ``tr(S)/sqrt(ΣS²/(R−1))`` with S the double-centred cosine matrix: mean 0 and variance 1
-        over permutations of the rows. NaN with fewer than two rows that differ.
+        over permutations of the rows. NaN with fewer than two rows that differ. S itself is never
+        formed: centring the columns of both matrices centres it both ways, so its trace is the
+        sum of their elementwise product and ``ΣS²`` the inner product of their Grams.
     """
-    cosines = (a @ b.T).astype(np.float64)
-    centred = (
-        cosines
-        - cosines.mean(axis=0, keepdims=True)
-        - cosines.mean(axis=1, keepdims=True)
-        + cosines.mean()
-    )
-    n = len(centred)
-    spread = float((centred**2).sum())
+    n = len(a.matrix)
+    spread = float(np.vdot(a.gram, b.gram))
     if n < 2 or spread <= 1e-12:
         return float("nan")
-    return float(np.trace(centred) / np.sqrt(spread / (n - 1)))
+    return float(np.vdot(a.matrix, b.matrix)) / float(np.sqrt(spread / (n - 1)))
 
 
 def test_pair(a: Fingerprint, b: Fingerprint, n_pairs: int) -> PairTest:
@@ -112,8 +106,7 @@ def _stouffer(a: Fingerprint, b: Fingerprint, roles: tuple[str, ...]) -> float |
         return float(np.sum(same) / np.sqrt(len(same)))
     slots_a, slots_b = _slots(a, roles), _slots(b, roles)
     scores = [
-        [match_rows(x, y) for y in slots_b if x.shape == y.shape and len(x) >= _MIN_ROWS]
-        for x in slots_a
+        [match_rows(x, y) for y in slots_b if x.matrix.shape == y.matrix.shape] for x in slots_a
     ]
     best = [max(row) for row in scores if row]
     if not best:
@@ -128,29 +121,28 @@ def _has_experts(fingerprint: Fingerprint) -> bool:
     return any(key.expert >= 0 for key in fingerprint.samples)
 
 
-def _slots(fingerprint: Fingerprint, roles: tuple[str, ...]) -> list[NDArray[np.float32]]:
+def _slots(fingerprint: Fingerprint, roles: tuple[str, ...]) -> list[Directions]:
     return [
         sample.directions
         for key, sample in sorted(fingerprint.samples.items())
-        if key.role in roles and len(sample.shape) == 2
+        if key.role in roles and len(sample.shape) == 2 and len(sample.units) >= _MIN_ROWS
     ]
 
 
 def _pairs(
     a: Fingerprint, b: Fingerprint, roles: tuple[str, ...]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+) -> Iterator[tuple[Directions, Directions]]:
     for key in sorted(a.samples.keys() & b.samples.keys()):
         if key.role not in roles:
             continue
         first, second = a.samples[key], b.samples[key]
-        if first.rows == second.rows and first.directions.shape == second.directions.shape:
+        if first.rows == second.rows and first.units.shape == second.units.shape:
             x, y = first.directions, second.directions
         elif first.transposed or second.transposed or first.shape[1:] != second.shape[1:]:
             continue
         else:
-            _, ours, theirs = np.intersect1d(first.rows, second.rows, return_indices=True)
-            x, y = first.directions[ours], second.directions[theirs]
-        if len(x) >= _MIN_ROWS:
+            x, y = (Directions.of(values) for values in common_rows(first, second))
+        if len(x.matrix) >= _MIN_ROWS:
             yield x, y
 
 

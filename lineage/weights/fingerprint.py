@@ -15,7 +15,7 @@ from lineage.weights.formats import decode
 from lineage.weights.plan import ProbePlan
 from lineage.weights.roles import TensorKey
 
-__all__ = ["Fingerprint", "Sample", "make_fingerprint", "require_comparable"]
+__all__ = ["Directions", "Fingerprint", "Sample", "make_fingerprint", "require_comparable"]
 
 F32 = NDArray[np.float32]
 
@@ -54,12 +54,34 @@ class Sample:
         return self.values.T if self.transposed else self.values
 
     @cached_property
-    def directions(self) -> F32:
-        """Units centred and scaled to length one."""
-        rows = self.units.astype(np.float64)
+    def directions(self) -> Directions:
+        """The units as directions, for row matching."""
+        return Directions.of(self.units)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Units of a matrix as directions, centred both ways, and their inner products.
+
+    Attributes
+    ----------
+    matrix
+        Units × inputs: every row centred and scaled to length one, then every column centred.
+    gram
+        ``matrixᵀ·matrix``, inputs × inputs.
+    """
+
+    matrix: F32
+    gram: F32
+
+    @staticmethod
+    def of(units: F32) -> Directions:
+        """Directions of `units` (units × inputs)."""
+        rows = units.astype(np.float64)
         rows -= rows.mean(axis=1, keepdims=True)
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
-        return rows.astype(np.float32)
+        rows -= rows.mean(axis=0, keepdims=True)
+        return Directions(rows.astype(np.float32), (rows.T @ rows).astype(np.float32))
 
 
 @dataclass(frozen=True)
