@@ -154,6 +154,15 @@ def test_extra_parent_of_an_inferred_merge_stays_open_and_of_a_replayed_one_is_c
     assert verdicts(reconcile([claim("m", "x")], [*models, proved]))["m", "x"][0] == "contradicted"
 
 
+def test_a_declared_merge_is_not_contradicted_by_one_inferred_parent():
+    said = [claim("m", "a", "merge"), claim("m", "b", "merge")]
+    models = [founder("base"), finding("a", "base"), finding("b", "base")]
+    edges = verdicts(reconcile(said, [*models, finding("m", "base")]))
+    assert edges["m", "a"] == edges["m", "b"] == ("unverified", "declared")
+    copied = finding("m", "base", kind=Kind.DUPLICATE, grade=Grade.PROVED)
+    assert verdicts(reconcile(said, [*models, copied]))["m", "a"][0] == "contradicted"
+
+
 def test_two_findings_about_one_child_are_refused():
     with pytest.raises(ValueError, match="more than one finding"):
         reconcile([], [founder("a"), founder("a")])

@@ -18,6 +18,10 @@ parent P, proved or inferred, P a single parent      another readable model   ed
                                                                               claim contradicted
 parents P, Q of a merge that replays                 another readable model   claim contradicted
 parents P, Q of a merge that is only inferred        another relative         claim unverified
+parent P, only inferred                              several, as a merge      claims unverified: a
+                                                                              model stock of nearly
+                                                                              orthogonal parents
+                                                                              *is* nearly its base
 any, or none                                         a model that the family  claim contradicted
                                                      test calls unrelated
 any                                                  a descendant             claim contradicted
@@ -350,7 +354,7 @@ class _Judge:
                 "common_init", 1.0, f"only the initialisation is shared with {one.parent}"
             )
         firm = finding.grade is Grade.PROVED or (
-            finding.grade is Grade.INFERRED and len(shares) == 1
+            finding.grade is Grade.INFERRED and len(shares) == 1 and one.relation != Relation.MERGE
         )
         if shares and firm:
             names = ", ".join(share.parent for share in shares)
