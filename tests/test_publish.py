@@ -164,6 +164,25 @@ def test_a_claim_that_a_later_commit_took_back_makes_no_edge(home):
     assert ask(home, "SELECT parent FROM edge WHERE child = 'z/alone'") == [("new/parent",)]
 
 
+def test_readings_and_traits_of_earlier_commits_stay_behind(home):
+    with home.open_working() as connection:
+        connection.execute("UPDATE fingerprint SET made_at = made_at - INTERVAL 1 DAY")
+        for revision, value in ((OTHER_COMMIT, 1.5), (COMMIT, 2.5)):
+            connection.execute(
+                "INSERT INTO trait VALUES ('a/chat', 'loss/code', ?, 'cross_entropy', 'd', false,"
+                " 'card', ?, now())",
+                [value, revision],
+            )
+        connection.execute(
+            "INSERT INTO fingerprint SELECT * REPLACE (? AS revision, 7 AS bytes_read,"
+            " made_at + INTERVAL 1 DAY AS made_at) FROM fingerprint WHERE repo_id = 'a/chat'",
+            [OTHER_COMMIT],
+        )
+    publish(home)
+    assert ask(home, "SELECT value FROM trait") == [(2.5,)]
+    assert ask(home, "SELECT bytes_read FROM fingerprint WHERE repo_id = 'a/chat'") == [(7,)]
+
+
 def test_ignoring_claims_publishes_none(home):
     report = publish(home, ignore_claims=True)
     assert report.by_verdict == (("undeclared", 5),)

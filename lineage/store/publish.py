@@ -23,13 +23,19 @@ from lineage.graph import LineageGraph
 from lineage.model import Edge, Verdict
 from lineage.store.home import Home
 from lineage.store.publication import connect_publication, read_manifest
-from lineage.store.reads import CURRENT_CLAIMS, LATEST, evidence_json
+from lineage.store.reads import (
+    CURRENT_CLAIMS,
+    CURRENT_FINGERPRINTS,
+    CURRENT_TRAITS,
+    LATEST,
+    evidence_json,
+)
 from lineage.store.schema import PUBLISHED, SCHEMA_VERSION, Table
 
 __all__ = ["Publication", "build_publication", "open_published"]
 
 _KEPT = 2
-_COPIED_WHOLE = ("problem", "trait", "fingerprint", "pair", "estimate")
+_COPIED_WHOLE = ("problem", "pair", "estimate")
 _SNAPSHOT_FIELDS = (
     "revision", "author", "created_at", "last_modified", "downloads_30d", "likes", "licence",
     "library", "pipeline_tag", "tags", "architecture", "parameters", "dtype", "size_bytes",
@@ -161,6 +167,8 @@ def _fill(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge], with_cla
     """Copy what is current, then edges and models; returns the number of models."""
     for name in _COPIED_WHOLE:
         _copy(connection, name, name)
+    _copy(connection, "trait", f"({CURRENT_TRAITS})")
+    _copy(connection, "fingerprint", f"({CURRENT_FINGERPRINTS})")
     if with_claims:
         _copy(connection, "claim", f"({CURRENT_CLAIMS})")
     current = "SELECT finding_id FROM finding WHERE valid_to IS NULL"

@@ -54,6 +54,19 @@ CURRENT_CLAIMS = f"""
 """Claims that stand in the last commit that was seen of their repository."""
 
 
+CURRENT_TRAITS = f"""
+    SELECT trait.* FROM trait LEFT JOIN ({LATEST_READ}) AS seen ON seen.repo_id = trait.repo_id
+    WHERE seen.revision IS NULL OR seen.revision = trait.revision
+"""
+"""Traits that stand in the last commit that was seen of their repository."""
+
+CURRENT_FINGERPRINTS = """
+    SELECT * FROM fingerprint
+    QUALIFY row_number() OVER (PARTITION BY repo_id ORDER BY made_at DESC) = 1
+"""
+"""The latest reading of every model's weights."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """One run of a stage; `seconds` is None while it runs, or if it was killed."""
