@@ -10,7 +10,7 @@ from crawler.client import Address, Hub
 from crawler.errors import MalformedError, NotFoundError, PermanentError, TruncatedError
 from crawler.records import RepoRef
 
-__all__ = ["LocalReader", "RangeReader", "coalesce"]
+__all__ = ["LocalReader", "PrefixReader", "RangeReader", "coalesce"]
 
 Span = tuple[int, int]
 _ReadOne = Callable[[int, int], bytes]
@@ -115,6 +115,49 @@ class RangeReader:
             self.bytes_read += len(data)
             self.requests += 1
         return data
+
+
+class PrefixReader:
+    """A reader that remembers the beginning of each file, so that headers are paid for once.
+
+    Headers are read by growing a prefix; only what is missing of it is fetched, and later spans
+    that lie inside it cost nothing.
+    """
+
+    def __init__(self, reader: RangeReader | LocalReader) -> None:
+        self._reader = reader
+        self._prefixes: dict[tuple[RepoRef, str], bytes] = {}
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes received by the reader below."""
+        return self._reader.bytes_read
+
+    @property
+    def requests(self) -> int:
+        """Requests made by the reader below."""
+        return self._reader.requests
+
+    def read(self, ref: RepoRef, path: str, spans: Sequence[Span]) -> list[bytes]:
+        """The bytes of every span, in the order asked for; raises what the reader below raises."""
+        known = self._prefixes.get((ref, path), b"")
+        missing = [
+            (max(start, len(known)) if start <= len(known) else start, stop)
+            for start, stop in spans
+            if stop > len(known)
+        ]
+        fetched = iter(self._reader.read(ref, path, missing) if missing else [])
+        found = []
+        for start, stop in spans:
+            if stop <= len(known):
+                found.append(known[start:stop])
+            elif start <= len(known):
+                found.append(known[start:] + next(fetched))
+            else:
+                found.append(next(fetched))
+        if len(spans) == 1 and spans[0][0] == 0 and len(found[0]) > len(known):
+            self._prefixes[ref, path] = found[0]
+        return found
 
 
 class LocalReader:

@@ -21,7 +21,7 @@ from crawler.errors import (
     ServerError,
     TruncatedError,
 )
-from crawler.ranges import LocalReader, RangeReader, coalesce
+from crawler.ranges import LocalReader, PrefixReader, RangeReader, coalesce
 from crawler.records import RepoRef
 
 REF = RepoRef("owner/name", "a" * 40)
@@ -269,3 +269,17 @@ def test_local_files_are_read_by_the_same_spans_and_never_outside_the_folder(tmp
 def test_senseless_spans_are_refused(span):
     with pytest.raises(ValueError, match="not a span"):
         coalesce([span])
+
+
+def test_a_growing_prefix_is_fetched_once_and_serves_what_lies_inside(serve):
+    server = serve(file_server)
+    below = RangeReader(server.hub())
+    reader = PrefixReader(below)
+    assert reader.read(REF, "m", [(0, 100)]) == [DATA[:100]]
+    assert reader.read(REF, "m", [(0, 300)]) == [DATA[:300]]
+    assert reader.bytes_read == 300
+    spans = [(20, 90), (250, 350), (6000, 6010), (300, 310)]
+    assert reader.read(REF, "m", spans) == [DATA[a:b] for a, b in spans]
+    assert reader.bytes_read == 300 + 50 + 10
+    ranges = [r.headers["range"] for r in server.requests if r.method == "GET"]
+    assert ranges[:2] == ["bytes=0-99", "bytes=100-299"]

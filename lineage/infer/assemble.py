@@ -401,13 +401,19 @@ def _settle_layers(family: _Family) -> None:
             and child not in family.known_parents().get(name, ())
             and not _is_rearranged_from(family, name, child)
             and date_log_odds(child, name, family.dates) >= 0
+            and (_repeats(digests[child]) or not _repeats(digests[name]))
         ]
         origin = layer_origin(child, digests, candidates)
         if origin is None:
             continue
-        stacked = len(origin.parents) > 1 or len(set(digests[child])) < len(digests[child])
+        stacked = len(origin.parents) > 1 or _repeats(digests[child])
         kind = Kind.PASSTHROUGH if stacked else Kind.PRUNED
         family.settle(_layer_finding(child, kind, origin.layer_map, Grade.PROVED))
+
+
+def _repeats(digests: Sequence[str]) -> bool:
+    """Whether a layer stands more than once: such a model was stacked, and is nobody's source."""
+    return len(set(digests)) < len(digests)
 
 
 def _is_rearranged_from(family: _Family, name: str, source: str) -> bool:

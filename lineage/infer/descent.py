@@ -37,6 +37,7 @@ _LEAST_SHARE = 0.80
 _LARGEST_SHARE = 1.04
 _NEAR_COPY = 0.05
 _CLEARLY_KEPT = 0.75
+_NOT_REVERTED = 0.45
 _MIN_WORDS = 1000
 _N_ERRORS = 2.5
 _MAX_ERROR = 0.04
@@ -214,14 +215,14 @@ def _resolve_one(
 def _keeps_words(pool: Pool, child: str, ancestor: str, reference: str, plausible: bool) -> bool:
     """Whether the words that `ancestor` changed speak for descent.
 
-    With a plausible share they must not speak against it (at least half are kept, within two
-    standard errors); a share above one, as when training went on in the same direction, needs
-    three quarters of them, which parallel training does not reach.
+    With a plausible share they must not speak against it (about half are kept even where later
+    training moved nearly every word); a share above one, as when training went on in the same
+    direction, needs three quarters of them, which parallel training does not reach.
     """
     kept, reverted = pool.inherited_words(child, ancestor, reference)
     n = kept + reverted
     if plausible:
-        return bool(kept >= n / 2 - np.sqrt(n))
+        return bool(kept >= _NOT_REVERTED * n - np.sqrt(n))
     return kept >= _CLEARLY_KEPT * n and n >= _MIN_WORDS
 
 

@@ -9,11 +9,10 @@ from hashlib import sha1
 from pathlib import Path
 
 from crawler.client import Hub
-from crawler.ranges import LocalReader, RangeReader
-from crawler.snapshot import read_snapshot
-
 from crawler.errors import CrawlError
+from crawler.ranges import LocalReader, RangeReader
 from crawler.records import FileEntry, RepoRef, RepoSnapshot, is_repo_id
+from crawler.snapshot import read_snapshot
 from lineage.errors import HerdbookError, NotFoundError
 from lineage.infer.assemble import infer_lineage
 from lineage.model import Finding, PairTest, PairVerdict

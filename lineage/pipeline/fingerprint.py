@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from crawler.client import Hub
-from crawler.headers import HeaderReport, read_headers
-from crawler.ranges import LocalReader, RangeReader
-
 from crawler.errors import CrawlError
+from crawler.headers import HeaderReport, read_headers
+from crawler.ranges import LocalReader, PrefixReader, RangeReader
 from crawler.records import RepoSnapshot, RepoStatus, TensorEntry
 from lineage.pipeline.progress import track
 from lineage.store.findings import FingerprintRow, fingerprint_rows, record_fingerprint
@@ -146,14 +145,15 @@ def read_model(reader: Reader, snapshot: RepoSnapshot, budget_bytes: int) -> Rea
     problems: list[Problem] = []
     report: HeaderReport | None = None
     found: Fingerprint | None = None
+    cached = PrefixReader(reader)
     try:
         report = read_headers(
-            lambda path, start, stop: reader.read(snapshot.ref, path, [(start, stop)])[0],
+            lambda path, start, stop: cached.read(snapshot.ref, path, [(start, stop)])[0],
             snapshot.files,
         )
         problems.extend(Problem(p.path, p.code, p.reason) for p in report.problems)
         if report.tensors:
-            found = _read_blocks(reader, snapshot, report, budget_bytes, problems)
+            found = _read_blocks(cached, snapshot, report, budget_bytes, problems)
         elif not report.problems:
             problems.append(Problem(None, "no_weights", "no weight files of a known format"))
     except CrawlError as error:
@@ -178,7 +178,7 @@ def read_model(reader: Reader, snapshot: RepoSnapshot, budget_bytes: int) -> Rea
 
 
 def _read_blocks(
-    reader: Reader,
+    reader: PrefixReader,
     snapshot: RepoSnapshot,
     report: HeaderReport,
     budget_bytes: int,

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
+import lineage.infer
+import lineage.weights
 from lineage.errors import NotFoundError
 from lineage.infer.assemble import infer_lineage
 from lineage.pipeline.progress import talk
-from lineage.store.findings import fingerprint_rows, replace_findings, replace_pairs
+from lineage.store.findings import (
+    FingerprintRow,
+    count_pairs,
+    current_findings,
+    fingerprint_rows,
+    replace_findings,
+    replace_pairs,
+)
 from lineage.store.fingerprints import load_fingerprint
 from lineage.store.home import Home
 from lineage.store.observations import latest_snapshots
-from lineage.store.runs import record_run
+from lineage.store.runs import last_inputs, record_run
 from lineage.weights.plan import SCHEME
 
 __all__ = ["InferReport", "infer"]
@@ -35,6 +48,8 @@ def infer(home: Home, *, ignore_claims: bool = False) -> InferReport:
 
     The weights alone are asked: claims play no part in findings, with or without `ignore_claims`,
     which is recorded so that an evaluation can show it. Upload dates and likes are witnesses.
+    Where fingerprints, witnesses and the code of the inference are those of the last run, its
+    findings stand and nothing is computed.
 
     Raises
     ------
@@ -53,27 +68,51 @@ def infer(home: Home, *, ignore_claims: bool = False) -> InferReport:
         snapshots = latest_snapshots(connection)
         dates = {snapshot.ref.repo_id: snapshot.created_at for snapshot in snapshots}
         likes = {snapshot.ref.repo_id: snapshot.likes for snapshot in snapshots}
+        inputs = _inputs_digest(rows, dates, likes)
+        unchanged = last_inputs(connection, "infer").get("digest") == inputs
         with record_run(
             connection,
             "infer",
             {"ignore_claims": ignore_claims, "scheme": SCHEME},
-            {"fingerprints": len(rows)},
+            {"fingerprints": len(rows), "digest": inputs},
         ) as run_id:
-            fingerprints = [
-                load_fingerprint(home.fingerprints, row.digest) for row in rows if row.digest
-            ]
-            found = infer_lineage(fingerprints, dates, likes, talk)
-            replace_pairs(connection, run_id, found.pairs)
-            changed = replace_findings(connection, run_id, found.findings)
-        kinds = Counter(str(finding.kind) for finding in found.findings)
-        grades = Counter(str(finding.grade) for finding in found.findings)
+            if unchanged:
+                talk("nothing changed since the last inference")
+                changed = 0
+            else:
+                fingerprints = [
+                    load_fingerprint(home.fingerprints, row.digest) for row in rows if row.digest
+                ]
+                found = infer_lineage(fingerprints, dates, likes, talk)
+                replace_pairs(connection, run_id, found.pairs)
+                changed = replace_findings(connection, run_id, found.findings)
+        findings = current_findings(connection)
+        n_pairs, n_related = count_pairs(connection)
+        kinds = Counter(str(finding.kind) for finding in findings)
+        grades = Counter(str(finding.grade) for finding in findings)
         return InferReport(
-            len(found.findings),
-            len(found.pairs),
-            sum(pair.verdict == "related" for pair in found.pairs),
+            len(findings),
+            n_pairs,
+            n_related,
             changed,
             tuple(kinds.most_common()),
             tuple(grades.most_common()),
         )
     finally:
         connection.close()
+
+
+def _inputs_digest(
+    rows: Sequence[FingerprintRow],
+    dates: Mapping[str, datetime | None],
+    likes: Mapping[str, int | None],
+) -> str:
+    """One digest of everything that findings are a function of, the code included."""
+    digest = hashlib.sha256()
+    for package in (lineage.infer, lineage.weights):
+        for file in sorted(Path(package.__path__[0]).glob("*.py")):
+            digest.update(file.read_bytes())
+    for row in sorted(rows, key=lambda row: row.repo_id):
+        witness = (row.digest, dates.get(row.repo_id), likes.get(row.repo_id))
+        digest.update(repr(witness).encode())
+    return digest.hexdigest()

@@ -21,6 +21,7 @@ from lineage.model import (
 
 __all__ = [
     "FingerprintRow",
+    "count_pairs",
     "current_findings",
     "fingerprint_rows",
     "record_fingerprint",
@@ -108,6 +109,14 @@ def replace_pairs(
     except BaseException:
         connection.rollback()
         raise
+
+
+def count_pairs(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """How many pairs were tested, and how many are related."""
+    row = connection.execute(
+        "SELECT count(*), count(*) FILTER (verdict = 'related') FROM pair"
+    ).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 def current_findings(connection: duckdb.DuckDBPyConnection) -> tuple[Finding, ...]:

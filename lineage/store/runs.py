@@ -13,7 +13,7 @@ import duckdb
 
 from lineage import __version__
 
-__all__ = ["record_run"]
+__all__ = ["last_inputs", "record_run"]
 
 Scalar = str | int | float | bool | None
 _PACKAGES = ("huggingface_hub", "duckdb", "numpy", "scipy", "torch")
@@ -58,3 +58,13 @@ def record_run(
     connection.execute(
         "UPDATE run SET finished_at = ? WHERE run_id = ?", [datetime.now(UTC), run_id]
     )
+
+
+def last_inputs(connection: duckdb.DuckDBPyConnection, stage: str) -> dict[str, Scalar]:
+    """What the latest finished run of `stage` worked on; empty if there was none."""
+    row = connection.execute(
+        "SELECT inputs FROM run WHERE stage = ? AND finished_at IS NOT NULL"
+        " ORDER BY run_id DESC LIMIT 1",
+        [stage],
+    ).fetchone()
+    return dict(json.loads(row[0])) if row else {}

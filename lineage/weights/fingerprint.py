@@ -45,8 +45,10 @@ class Sample:
 
     @cached_property
     def values(self) -> F32:
-        """Decoded values, rows × columns; a vector has one row."""
-        return decode(self.dtype, self.words).reshape(len(self.rows), -1)
+        """Decoded values, rows × columns; a vector has one row. What is no number counts as 0."""
+        values = decode(self.dtype, self.words).reshape(len(self.rows), -1)
+        finite = np.isfinite(values)
+        return values if finite.all() else np.where(finite, values, np.float32(0))
 
     @cached_property
     def units(self) -> F32:

@@ -23,7 +23,7 @@ SCHEME = "rows-1"
 """Version of the plan: fingerprints compare only under one scheme."""
 
 _MAX_VECTOR_BYTES = 1 << 18
-_ROW_CAPS = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
+_ROW_CAPS = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 _DEEP_ROWS = 64
 _DEEP_LAYERS = 8
 _LAYER_CAPS = (10_000, 48, 32, 24, 16, 12, 8, 4, 2, 0)
