@@ -142,7 +142,8 @@ def _fill(connection: duckdb.DuckDBPyConnection) -> None:
         )  # fmt: skip
         evidence = json.dumps(
             [{"name": "relative_change", "value": 0.0123,
-              "text": "The weights differ from the parent's by 1.2 % in norm."}]
+              "text": "The weights differ from the parent's by 1.2 % in norm."},
+             {"name": "arrow", "value": None, "text": "No sampled word differs."}]
         )  # fmt: skip
         for position, (parent, weight, verdict, edge_grade, relation) in enumerate(parents):
             _insert(

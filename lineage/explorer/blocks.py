@@ -165,7 +165,9 @@ def evidence_list(evidence: Sequence[Evidence]) -> Markup:
             tag(
                 "li",
                 tag("div", item.text or item.name, class_="break"),
-                tag("div", f"{item.name} = {number(item.value, 6)}", class_="mono soft"),
+                ""
+                if item.value is None
+                else tag("div", f"{item.name} = {number(item.value, 6)}", class_="mono soft"),
             )
             for item in evidence
         ],

@@ -34,6 +34,7 @@ _REACH = 4
 """Hundredths around a fitted coefficient that are tried."""
 _SEARCHED_TENSORS = 6
 _PROVED = 0.99
+_LOST_TO_SIMPLICITY = 0.002
 _ATTENTION = frozenset({"q", "k", "v", "o"})
 _FFN = frozenset({"gate", "up", "down"})
 
@@ -194,12 +195,32 @@ def replay_slerp(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Replay
         total += target.size
         found[key] = best_t
     sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
+    single = _single_t(pool, a, b, c, dtype, found, sizes)
+    if single is not None and single[1] >= equal - _LOST_TO_SIMPLICITY * total:
+        found, equal = dict.fromkeys(found, single[0]), single[1]
     share = float((np.array(list(found.values())) * sizes).sum() / sizes.sum())
     recipe = _slerp_recipe(mixture.parents, found, dtype)
     weights = (round(1 - share, 6), round(share, 6))
     return Replay(
         "slerp", mixture.parents, weights, equal / total, _yaml(recipe), base=mixture.parents[0]
     )
+
+
+def _single_t(
+    pool: Pool, a: int, b: int, c: int, dtype: str, found: Mapping[TensorKey, float], sizes: F64
+) -> tuple[float, int] | None:
+    """The t that most values were found with, and how many words it replays everywhere."""
+    votes: dict[float, float] = {}
+    for t, size in zip(found.values(), sizes, strict=True):
+        votes[t] = votes.get(t, 0.0) + float(size)
+    t = max(votes, key=lambda value: votes[value])
+    if votes[t] < sizes.sum() / 2:
+        return None
+    equal = sum(
+        int((round_to(dtype, _slerp(v[a], v[b], t, _cosine(v[a], v[b]))) == v[c]).sum())
+        for v in pool.values
+    )
+    return t, equal
 
 
 def _cosine(x: F32, y: F32) -> float:

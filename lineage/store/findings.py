@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +9,6 @@ from datetime import UTC, datetime
 import duckdb
 
 from lineage.model import (
-    Evidence,
     Finding,
     Grade,
     Kind,
@@ -18,6 +16,7 @@ from lineage.model import (
     PairTest,
     ParentShare,
 )
+from lineage.store.evidence import evidence_json, read_evidence
 
 __all__ = [
     "FingerprintRow",
@@ -150,7 +149,7 @@ def current_findings(connection: duckdb.DuckDBPyConnection) -> tuple[Finding, ..
             tuple(layers.get(finding_id, ())),
             p_value,
             probability,
-            _evidence(evidence),
+            read_evidence(evidence),
             recipe_yaml,
             note,
         )
@@ -213,12 +212,7 @@ def _insert(
             finding.p_value,
             finding.probability,
             list(finding.ties),
-            json.dumps(
-                [
-                    {"name": fact.name, "value": fact.value, "text": fact.text}
-                    for fact in finding.evidence
-                ]
-            ),
+            evidence_json(finding.evidence),
             finding.recipe_yaml,
             finding.note,
             now,
@@ -240,7 +234,3 @@ def _insert(
                 for source in finding.layer_map
             ],
         )
-
-
-def _evidence(text: str) -> tuple[Evidence, ...]:
-    return tuple(Evidence(fact["name"], fact["value"], fact["text"]) for fact in json.loads(text))

@@ -21,6 +21,7 @@ from lineage import __version__
 from lineage.errors import HomeError, NotFoundError, SchemaError
 from lineage.graph import LineageGraph
 from lineage.model import Edge, Verdict
+from lineage.store.evidence import evidence_json
 from lineage.store.home import Home
 from lineage.store.publication import connect_publication, read_manifest
 from lineage.store.reads import (
@@ -28,7 +29,6 @@ from lineage.store.reads import (
     CURRENT_FINGERPRINTS,
     CURRENT_TRAITS,
     LATEST,
-    evidence_json,
 )
 from lineage.store.schema import PUBLISHED, SCHEMA_VERSION, Table
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +9,8 @@ import duckdb
 
 from crawler.records import Claim, ClaimSource
 from lineage.errors import HomeError
-from lineage.model import Edge, Evidence, Grade, Verdict
+from lineage.model import Edge, Grade, Verdict
+from lineage.store.evidence import read_evidence
 from lineage.store.home import Home
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "costs",
     "current_claims",
     "edges",
-    "evidence_json",
     "inference_ignored_claims",
     "open_for_reading",
     "pair_verdicts",
@@ -148,19 +146,11 @@ def edges(connection: duckdb.DuckDBPyConnection) -> tuple[Edge, ...]:
         Edge(
             child, parent, relation, kind, weight, Verdict(verdict), Grade(grade), p_value,
             probability,
-            tuple(Evidence(fact["name"], fact["value"], fact["text"])
-                  for fact in json.loads(evidence)),
+            read_evidence(evidence),
         )
         for child, parent, relation, kind, weight, verdict, grade, p_value, probability, evidence
         in rows
     )  # fmt: skip
-
-
-def evidence_json(evidence: Iterable[Evidence]) -> str:
-    """Evidence as it stands in the database."""
-    return json.dumps(
-        [{"name": fact.name, "value": fact.value, "text": fact.text} for fact in evidence]
-    )
 
 
 def costs(connection: duckdb.DuckDBPyConnection) -> tuple[CostRow, ...]:

@@ -6,14 +6,14 @@ themselves are in :mod:`lineage.store.published`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import duckdb
 
-from lineage.model import Evidence, LayerSource, ParentShare
+from lineage.model import LayerSource, ParentShare
 from lineage.store import published
+from lineage.store.evidence import read_evidence
 from lineage.views.rows import (
     AuditPage,
     AuditRow,
@@ -62,17 +62,10 @@ def _card(row: published.Row) -> ModelCard:
     return ModelCard(*_zoned(row))
 
 
-def _evidence(text: str) -> tuple[Evidence, ...]:
-    return tuple(
-        Evidence(str(item["name"]), float(item["value"]), str(item["text"]))
-        for item in json.loads(text)
-    )
-
-
 def _edges(rows: Iterable[published.Row]) -> tuple[EdgeRow, ...]:
     made: list[EdgeRow] = []
     for row in rows:
-        values: published.Row = (*row[:-1], _evidence(row[-1]))
+        values: published.Row = (*row[:-1], read_evidence(row[-1]))
         made.append(EdgeRow(*values))
     return tuple(made)
 
@@ -90,7 +83,7 @@ def _findings(
         shares.setdefault(finding_id, []).append(ParentShare(parent, weight, low, high))
     made: dict[str, FindingRow] = {}
     for row in rows:
-        ties, evidence = tuple(row[9]), _evidence(row[10])
+        ties, evidence = tuple(row[9]), read_evidence(row[10])
         values: published.Row = (*row[:9], ties, evidence, *row[11:], tuple(shares.get(row[0], ())))
         made[row[1]] = FindingRow(*_zoned(values))
     return made
