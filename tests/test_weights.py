@@ -27,6 +27,7 @@ from lineage.weights.formats import (
     row_bytes,
 )
 from lineage.weights.plan import Heads, plan_probe
+from lineage.weights.reference import SEVEN_BILLION, Shape, tensors_of
 from lineage.weights.roles import TensorKey, role_of
 
 
@@ -122,28 +123,11 @@ def test_bytes_that_are_no_whole_words_are_malformed(dtype, data):
 
 
 def llama(layers: int, width: int, ffn: int, vocab: int) -> list[TensorEntry]:
-    """Tensors of a Llama-style checkpoint in bf16, laid out one behind the other."""
-    shapes = {"model.embed_tokens.weight": (vocab, width), "lm_head.weight": (vocab, width)}
-    for layer in range(layers):
-        stem = f"model.layers.{layer}"
-        for role in "qkvo":
-            shapes[f"{stem}.self_attn.{role}_proj.weight"] = (width, width)
-        for role in ("gate", "up"):
-            shapes[f"{stem}.mlp.{role}_proj.weight"] = (ffn, width)
-        shapes[f"{stem}.mlp.down_proj.weight"] = (width, ffn)
-        shapes[f"{stem}.input_layernorm.weight"] = (width,)
-        shapes[f"{stem}.post_attention_layernorm.weight"] = (width,)
-    shapes["model.norm.weight"] = (width,)
-    entries, at = [], 1000
-    for name, shape in shapes.items():
-        size = 2 * int(np.prod(shape))
-        entries.append(TensorEntry(name, "BF16", shape, "model.safetensors", at, at + size))
-        at += size
-    return entries
+    return tensors_of(Shape("small", width, ffn, layers, width, vocab))
 
 
 def test_a_seven_billion_model_costs_at_most_eight_megabytes():
-    tensors = llama(32, 4096, 11008, 32000)
+    tensors = tensors_of(SEVEN_BILLION)
     plan = plan_probe(tensors, 8_000_000)
     assert sum(t.stop - t.start for t in tensors) > 13_000_000_000
     assert 4_000_000 < plan.bytes_planned <= 8_000_000

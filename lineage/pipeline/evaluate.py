@@ -12,10 +12,13 @@ import duckdb
 from lineage.errors import NotFoundError
 from lineage.infer.scoring import Counted, MergeScore, Score, score
 from lineage.infer.truth import read_truth
+from lineage.pipeline.fingerprint import DEFAULT_BUDGET_BYTES
 from lineage.store import reads
 from lineage.store.findings import current_findings
 from lineage.store.home import Home
 from lineage.store.publish import open_published
+from lineage.weights.plan import plan_probe
+from lineage.weights.reference import SEVEN_BILLION, tensors_of
 
 __all__ = ["Cost", "Evaluation", "evaluate"]
 
@@ -40,6 +43,9 @@ class Evaluation:
     cost: Cost
     seconds: tuple[tuple[str, float], ...]
     ignored_claims: bool
+    planned_bytes: int
+    """What the same probe plan, with its default budget, reads of a model of seven billion."""
+    checkpoint_bytes: int
 
     def to_dict(self) -> dict[str, object]:
         """The figures under stable names, for JSON; NaN becomes null."""
@@ -98,6 +104,11 @@ class Evaluation:
                 "max": self.cost.max_bytes,
                 "median_share": _number(self.cost.median_share),
             },
+            "seven_billion": {
+                "model": SEVEN_BILLION.name,
+                "planned_bytes": self.planned_bytes,
+                "checkpoint_bytes": self.checkpoint_bytes,
+            },
             "seconds": dict(self.seconds),
         }
 
@@ -150,6 +161,10 @@ class Evaluation:
                 f"({100 * self.cost.median_share:.0f} % of the weights), "
                 f"largest {self.cost.max_bytes / 1e6:.2f} MB",
             ),
+            (
+                f"the same plan on {SEVEN_BILLION.name}",
+                f"{self.planned_bytes / 1e6:.2f} MB of {self.checkpoint_bytes / 1e9:.2f} GB",
+            ),
         ]
         told += [(f"seconds, {stage}", f"{value:.1f}") for stage, value in self.seconds]
         return told
@@ -169,6 +184,7 @@ def evaluate(home: Home, truth_file: Path) -> Evaluation:
         truth = read_truth(truth_file.read_text(encoding="utf-8"))
     except OSError as error:
         raise NotFoundError(f"cannot read {truth_file}: {error.strerror}") from error
+    large = tensors_of(SEVEN_BILLION)
     connection = open_published(home)
     try:
         costs = reads.costs(connection)
@@ -186,6 +202,8 @@ def evaluate(home: Home, truth_file: Path) -> Evaluation:
             _cost(costs),
             _seconds(lines),
             lines.get("ignore_claims") == "true",
+            plan_probe(large, DEFAULT_BUDGET_BYTES).bytes_planned,
+            sum(tensor.stop - tensor.start for tensor in large),
         )
     except duckdb.Error as error:
         raise NotFoundError(f"the publication in {home.root} cannot be read: {error}") from error
