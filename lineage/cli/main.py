@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # findings show at once in a pipe too
         code = run(options)
         sys.stdout.flush()
         return code
@@ -225,6 +228,13 @@ def _add_stages(adder: _Adder) -> None:
     serve.add_argument("folder", type=Path, metavar="DIR")
     _port(serve, 8080)
     serve.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
+    serve.add_argument(
+        "--vanish", action="store_true", help="hide what hub.json marks as vanishing"
+    )
+    serve.add_argument(
+        "--rate-limit-every", type=int, default=0, metavar="N",
+        help="answer every N-th request with 429 and the Hub's rate headers (default: never)",
+    )  # fmt: skip
 
 
 def _add_questions(adder: _Adder) -> None:

@@ -103,13 +103,20 @@ def demo(options: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """``herdbook hub serve``."""
+    from crawler.hub_server import Faults
     from crawler.hub_server import serve as serve_folder
     from lineage.errors import NotFoundError
 
     if not options.folder.is_dir():
         raise NotFoundError(f"no folder {options.folder}")
     say(f"serving {options.folder} at http://{options.host}:{options.port} (Ctrl-C stops it)")
-    serve_folder(options.folder, options.host, options.port)
+    serve_folder(
+        options.folder,
+        options.host,
+        options.port,
+        faults=Faults(rate_limit_every=options.rate_limit_every),
+        vanish=options.vanish,
+    )
     return 0
 
 

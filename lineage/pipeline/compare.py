@@ -14,6 +14,7 @@ from crawler.ranges import LocalReader, RangeReader
 from crawler.records import FileEntry, RepoRef, RepoSnapshot, is_repo_id
 from crawler.snapshot import read_snapshot
 from lineage.errors import HerdbookError, NotFoundError
+from lineage.explorer.words import p_words
 from lineage.infer.assemble import infer_lineage
 from lineage.model import Finding, PairTest, PairVerdict
 from lineage.pipeline.fingerprint import DEFAULT_BUDGET_BYTES, Reader, read_model
@@ -47,7 +48,7 @@ class Comparison:
 
     def lines(self) -> list[str]:
         """The comparison in words, a fact a line."""
-        p_value = "" if self.pair.p_value is None else f" (p = {self.pair.p_value:.2g})"
+        p_value = "" if self.pair.p_value is None else f" ({p_words(self.pair.p_value)})"
         found = [f"{self.a} and {self.b}: {_VERDICTS[self.pair.verdict]}{p_value}"]
         if self.pair.bit_equality is not None:
             found.append(f"equal words: {100 * self.pair.bit_equality:.2f} %")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lineage.errors import NotFoundError
+from lineage.explorer.words import p_words
 from lineage.model import Edge
 from lineage.store import reads
 from lineage.store.home import Home
@@ -131,7 +132,7 @@ def _finding_lines(finding: FindingRow) -> list[str]:
     if finding.ties:
         lines.append(f"equally good: {', '.join(finding.ties)}")
     if finding.p_value is not None:
-        lines.append(f"family test p = {finding.p_value:.2g}")
+        lines.append(f"family test {p_words(finding.p_value)}")
     if finding.note:
         lines.append(finding.note)
     lines += [f"evidence: {fact.text}" for fact in finding.evidence]
