@@ -52,8 +52,9 @@ types: $(VENV)/.installed-test
 layers: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.installed-test ## check that generated documentation is up to date
+docs: $(VENV)/.installed-test ## check the generated page and run the examples in docstrings
 	$(BIN)/python -m lineage.store.document --check docs/data-model.md
+	$(BIN)/pytest -q --doctest-modules crawler lineage --ignore=lineage/explorer
 
 pocket: $(VENV)/.installed-pocket ## train and assemble the pocket Hub again (minutes)
 	$(BIN)/python -m data.build_pocket --out data/pocket
