@@ -159,6 +159,7 @@ def test_task_arithmetic_replays_with_its_base_and_its_weights(herd):
     }
     found = infer(models | {"m/merge": merged})["m/merge"]
     assert (found.grade, found.method, found.base) == (Grade.PROVED, "task_arithmetic", "z/base")
+    assert found.evidence[0].value == 1.0
     assert parents(found) == pytest.approx({"a/two": 0.8, "b/two": 0.5}, abs=1e-9)
 
 
@@ -180,6 +181,28 @@ def test_a_fine_tuned_merge_descends_from_the_merge(herd):
 def test_a_fine_tune_is_never_called_a_merge(herd):
     _, models = herd
     assert not any(finding.kind is Kind.MERGE for finding in infer(models).values())
+
+
+def test_a_near_copy_is_no_merge_however_well_a_mixture_fits(herd):
+    h, models = herd
+    child = {key: values.copy() for key, values in models["b/two"].items()}
+    child[TensorKey("q", 1)] = h.train({TensorKey("q", 1): child[TensorKey("q", 1)]}, 0.01)[
+        TensorKey("q", 1)
+    ]
+    found = infer(models | {"c/near": child})["c/near"]
+    assert found.kind is not Kind.MERGE
+    assert parents(found) == {"b/two": 1.0}
+
+
+@pytest.mark.parametrize("share", [0.5, 1.4])
+def test_a_relative_that_moved_in_parallel_is_no_ancestor(herd, share):
+    h, models = herd
+    base, sibling = models["z/base"], models["b/one"]
+    child = h.train(
+        {key: base[key] + np.float32(share) * (sibling[key] - base[key]) for key in base}, 0.01
+    )
+    found = infer(models | {"c/parallel": child})["c/parallel"]
+    assert "b/one" not in parents(found)
 
 
 def test_duplicates_follow_the_date_and_do_not_inherit_children(herd):
@@ -219,7 +242,9 @@ def test_an_upcast_is_known_by_its_empty_low_bits():
         "a/wide": fingerprint("a/wide", weights, "F32"),
         "b/narrow": fingerprint("b/narrow", weights, "BF16"),
     }
-    assert parents(infer(models)["a/wide"]) == {"b/narrow": 1.0}
+    found = infer(models)
+    assert parents(found["a/wide"]) == {"b/narrow": 1.0}
+    assert not found["b/narrow"].parents
 
 
 def quantised(name, weights, dtype):
@@ -385,6 +410,9 @@ def test_a_merged_adapter_has_low_rank_and_a_removed_direction_rank_one(herd):
             cleaned[key] = round_to("BF16", (base[key] - removed).astype("f4"))
     change = describe_change(fingerprint("l/abl", cleaned), fingerprint("z/base", base))
     assert change.kind is Kind.ABLITERATED
+    doubled = {key: round_to("BF16", (2 * base[key] - cleaned[key]).astype("f4")) for key in base}
+    change = describe_change(fingerprint("l/more", doubled), fingerprint("z/base", base))
+    assert change.kind is not Kind.ABLITERATED
 
 
 def test_large_changes_are_continued_pretraining(herd):
@@ -449,3 +477,16 @@ def test_an_adapter_finds_its_base_through_the_model_it_was_merged_into(herd):
     assert parents(found["l/merged"]) == {"a/two": 1.0}
     assert parents(found["l/adapter"]) == {"a/two": 1.0}
     assert found["l/adapter"].grade is Grade.INFERRED
+    other = {
+        key: Sample(
+            "x",
+            "F32",
+            sample.shape,
+            sample.rows,
+            h.rng.standard_normal(sample.shape).astype("<f4").tobytes(),
+        )
+        for key, sample in factors.items()
+    }
+    stranger = Fingerprint("l/stranger", "0" * 40, "rows-1", "safetensors", other)
+    found = infer(models | {"l/merged": merged, "l/stranger": stranger})
+    assert found["l/stranger"].grade is Grade.ABSTAIN
