@@ -214,6 +214,18 @@ def test_duplicates_follow_the_date_and_do_not_inherit_children(herd):
     assert parents(found["a/two"]) == {"a/one": 1.0}
 
 
+def test_a_re_upload_with_an_earlier_date_is_told_by_its_following(herd):
+    _, models = herd
+    pair = {"a/original": models["a/one"], "b/mirror": models["a/one"]}
+    made = [fingerprint(name, weights) for name, weights in pair.items()]
+    dates = {"a/original": BIRTH + timedelta(days=9), "b/mirror": BIRTH}
+    liked = {"a/original": 240, "b/mirror": 2}
+    by_likes = {f.child: f for f in infer_lineage(made, dates, liked).findings}
+    assert parents(by_likes["b/mirror"]) == {"a/original": 1.0}
+    by_date = {f.child: f for f in infer_lineage(made, dates, {}).findings}
+    assert parents(by_date["a/original"]) == {"b/mirror": 1.0}
+
+
 def test_equal_files_are_duplicates_whatever_was_sampled():
     weights = Herd(0).founder()
     models = {
