@@ -199,7 +199,7 @@ def replay_slerp(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Replay
     if single is not None and single[1] >= equal - _LOST_TO_SIMPLICITY * total:
         found, equal = dict.fromkeys(found, single[0]), single[1]
     share = float((np.array(list(found.values())) * sizes).sum() / sizes.sum())
-    recipe = _slerp_recipe(mixture.parents, found, dtype)
+    recipe = _slerp_recipe(mixture.parents, found, sizes, dtype)
     weights = (round(1 - share, 6), round(share, 6))
     return Replay(
         "slerp", mixture.parents, weights, equal / total, _yaml(recipe), base=mixture.parents[0]
@@ -258,7 +258,7 @@ def _slerp(x: F32, y: F32, t: float, cosine: float) -> F32:
 
 
 def _slerp_recipe(
-    parents: Sequence[str], found: Mapping[TensorKey, float], dtype: str
+    parents: Sequence[str], found: Mapping[TensorKey, float], sizes: F64, dtype: str
 ) -> dict[str, object]:
     values = set(found.values())
     t: object
@@ -269,7 +269,7 @@ def _slerp_recipe(
         t = [
             {"filter": "self_attn", "value": _by_layer(found, _ATTENTION, n_layers)},
             {"filter": "mlp", "value": _by_layer(found, _FFN, n_layers)},
-            {"value": _by_layer(found, None, n_layers)},
+            {"value": _elsewhere(found, sizes)},
         ]
     return {
         "merge_method": "slerp",
@@ -281,18 +281,27 @@ def _slerp_recipe(
 
 
 def _by_layer(
-    found: Mapping[TensorKey, float], roles: frozenset[str] | None, n_layers: int
+    found: Mapping[TensorKey, float], roles: frozenset[str], n_layers: int
 ) -> list[float]:
-    named = _ATTENTION | _FFN
+    """The t of each layer's tensors of these roles."""
     lists = [
-        [
-            t
-            for key, t in found.items()
-            if key.layer == layer and (key.role in roles if roles else key.role not in named)
-        ]
+        [t for key, t in found.items() if key.layer == layer and key.role in roles]
         for layer in range(n_layers)
     ]
     return [float(round(float(np.median(ts)), 4)) if ts else 0.5 for ts in lists]
+
+
+def _elsewhere(found: Mapping[TensorKey, float], sizes: F64) -> float:
+    """The one t of everything outside attention and feed-forward blocks; large tensors decide.
+
+    Gains are too few values to tell t from, and published recipes give one value here.
+    """
+    others = [
+        (float(size), t)
+        for (key, t), size in zip(found.items(), sizes, strict=True)
+        if key.role not in _ATTENTION | _FFN
+    ]
+    return max(others, default=(0.0, 0.5))[1]
 
 
 def _yaml(recipe: Mapping[str, object]) -> str:
