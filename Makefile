@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all check lint types layers docs pocket bench clean
+.PHONY: help demo test test-slow test-all check lint types layers docs pocket bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,10 +35,10 @@ test: $(VENV)/.installed-test ## format, lint, types, import layers, and all tes
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: $(VENV)/.installed-test ## every test, the slow ones included
-	@.ci/install-debian
-	$(MAKE) --no-print-directory check
-	$(BIN)/pytest -n 2 --dist loadfile
+test-slow: $(VENV)/.installed-test $(VENV)/.installed-pocket ## the tests that need mergekit or minutes
+	$(BIN)/pytest -m slow
+
+test-all: test test-slow ## every test
 
 check: lint types layers docs ## everything that reads the code without running it
 
