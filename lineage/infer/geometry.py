@@ -91,12 +91,6 @@ class Pool:
                 np.sqrt(n_tensors / max(1, n_tensors - 1) * scatter) / self.squared_distance
             )
 
-    def relative_change(self, child: str, parent: str) -> float:
-        """``‖C−P‖/‖P‖``."""
-        c, p = self.ids.index(child), self.ids.index(parent)
-        norm = float(self.gram.sum(axis=0)[p, p])
-        return float(np.sqrt(self.squared_distance[c, p] / norm)) if norm > 0 else float("nan")
-
     def inherited_words(self, child: str, ancestor: str, reference: str) -> tuple[int, int]:
         """Words that `ancestor` changed since `reference`: kept by `child`, and back as they were.
 
