@@ -17,6 +17,7 @@ from lineage.explorer.blocks import (
 )
 from lineage.explorer.choices import choose_one
 from lineage.explorer.component import panel
+from lineage.explorer.downloads import download
 from lineage.explorer.exports import edges_csv
 from lineage.explorer.markup import Markup, join, tag
 from lineage.explorer.register import Visit
@@ -83,13 +84,11 @@ def show_audit(visit: Visit) -> None:
     panel(_tallies(found, verdict, kept), body, key="audit-rows", follow=visit.follow)
     if found.rows:
         edges = views.audit_all(visit.cursor, verdict=verdict, family=family, owner=owner)
-        st.download_button(
+        download(
             f"Download {plural(len(edges), 'edge')} as CSV",
             edges_csv(edges),
-            file_name=f"herdbook-edges-{visit.manifest.data_date[:10]}.csv",
-            mime="text/csv",
-            on_click="ignore",
-            icon=":material/download:",
+            f"herdbook-edges-{visit.manifest.data_date[:10]}.csv",
+            "text/csv",
         )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from itertools import groupby
 
-import streamlit as st
-
 from lineage import views
 from lineage.explorer.blocks import empty, heading
 from lineage.explorer.choices import choose_one
 from lineage.explorer.component import panel
+from lineage.explorer.downloads import download
 from lineage.explorer.exports import estimates_csv
 from lineage.explorer.figures import draw_estimates
 from lineage.explorer.markup import Markup, tag
@@ -57,13 +56,11 @@ def show_heritability(visit: Visit) -> None:
         key="her-body",
         follow=visit.follow,
     )
-    st.download_button(
+    download(
         "Download all estimates as CSV",
         estimates_csv(rows),
-        file_name=f"herdbook-estimates-{visit.manifest.data_date[:10]}.csv",
-        mime="text/csv",
-        on_click="ignore",
-        icon=":material/download:",
+        f"herdbook-estimates-{visit.manifest.data_date[:10]}.csv",
+        "text/csv",
     )
 
 

@@ -9,6 +9,7 @@ from lineage.explorer.blocks import empty, heading, model_card, name
 from lineage.explorer.choices import choose_segment
 from lineage.explorer.component import panel
 from lineage.explorer.detail import detail_blocks, facts_block
+from lineage.explorer.downloads import download
 from lineage.explorer.drawing import DrawOptions, draw_lineage
 from lineage.explorer.exports import edges_csv, file_stem, neighbourhood_json
 from lineage.explorer.markup import Markup, join, tag
@@ -121,10 +122,7 @@ def _exports(
         )
     for column, (label, text, file_name, mime) in zip(columns, files, strict=True):
         with column:
-            st.download_button(
-                label, text, file_name=file_name, mime=mime, on_click="ignore",
-                icon=":material/download:", width="stretch",
-            )  # fmt: skip
+            download(label, text, file_name, mime, width="stretch")
 
 
 def _table(around: views.Neighbourhood) -> dict[str, list[object]]:
