@@ -18,7 +18,7 @@ def _create_first_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
-    ("0001-first-tables", _create_first_tables),
+    ("0001-tables-of-0.2", _create_first_tables),
 )
 """Name and function of every migration; never edited once released, only appended to."""
 

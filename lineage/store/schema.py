@@ -43,7 +43,9 @@ class Table:
 def _table(name: str, doc: str, columns: str, key: str = "") -> Table:
     """Read a declaration of lines ``name | type | meaning``."""
     rows = [
-        tuple(part.strip() for part in line.split("|")) for line in columns.strip().splitlines()
+        tuple(part.strip() for part in line.split("|"))
+        for line in columns.splitlines()
+        if line.strip()
     ]
     return Table(name, doc, tuple(Column(*row) for row in rows), tuple(key.split()))
 
@@ -51,22 +53,36 @@ def _table(name: str, doc: str, columns: str, key: str = "") -> Table:
 _SNAPSHOT_COLUMNS = """
     repo_id        | VARCHAR NOT NULL     | owner/name
     revision       | VARCHAR              | commit, 40 hex digits; NULL when the repository could not be read
-    observed_at    | TIMESTAMPTZ NOT NULL | when we looked
+    observed_at    | TIMESTAMPTZ NOT NULL | when this state was first seen
     status         | VARCHAR NOT NULL     | ok, gated, disabled or gone
+    gated          | VARCHAR              | auto or manual: who may read is asked; NULL: open
     author         | VARCHAR              | owner, as the Hub says
     created_at     | TIMESTAMPTZ          | as the Hub says; floor at 2022-03-02T23:29:04Z
     last_modified  | TIMESTAMPTZ          | as the Hub says
-    downloads_30d  | BIGINT               | rolling 30-day count; never summed over time
-    likes          | BIGINT               | at that moment
-    licence        | VARCHAR              | licence word of the card or tag
+    licence        | VARCHAR              | licence, SPDX id or the Hub's word
+    licence_name   | VARCHAR              | what a licence of the author's own is called
     library        | VARCHAR              | library_name
     pipeline_tag   | VARCHAR              | task
+    languages      | VARCHAR[]            | languages stated
+    datasets       | VARCHAR[]            | data sets stated
     tags           | VARCHAR[]            | all tags
     architecture   | VARCHAR              | first of config's architectures, else GGUF's general.architecture
-    parameters     | BIGINT               | number of stored values over all tensors, from headers; NULL when no header was read
+    model_type     | VARCHAR              | config's model_type
+    parameters     | BIGINT               | number of stored values over all tensors, as the Hub counts them
     dtype          | VARCHAR              | dtype that most stored values have
+    context_length | BIGINT               | tokens of context that the configuration states
+    quantisation   | VARCHAR              | method and bits that the configuration states
+"""
+_COUNT_COLUMNS = """
+    downloads_30d  | BIGINT               | rolling 30-day count; never summed over time
+    likes          | BIGINT               | at that moment
+"""
+_READING_COLUMNS = """
     size_bytes     | BIGINT               | sum of file sizes
     n_files        | INTEGER              | number of files
+    tokenizer      | VARCHAR              | digest of the tokenizer's files
+    card_characters | BIGINT              | length of the model card
+    card_completeness | DOUBLE            | share of what a model card should say (docs/traits.md)
 """
 
 RUN = _table(
@@ -86,8 +102,79 @@ RUN = _table(
 )
 SNAPSHOT = _table(
     "snapshot",
-    "One observation of one repository; never overwritten.",
+    "One state of one repository, from observed_at until its next row; never overwritten.",
     _SNAPSHOT_COLUMNS,
+)
+REPOSITORY = _table(
+    "repository",
+    "The crawler's ledger: one row per repository ever seen, with what was last done about it.",
+    """
+    repo_id        | VARCHAR NOT NULL     | owner/name
+    first_seen     | TIMESTAMPTZ NOT NULL | when it was first seen
+    listed_at      | TIMESTAMPTZ NOT NULL | when it was last seen in a listing, or read
+    created_at     | TIMESTAMPTZ          | as the Hub says; the census goes along it
+    last_modified  | TIMESTAMPTZ          | as last listed
+    revision       | VARCHAR              | commit as last listed
+    status         | VARCHAR NOT NULL     | ok, gated, disabled or gone
+    state          | UBIGINT              | digest of the latest snapshot; NULL: never listed
+    read_revision  | VARCHAR              | commit at which details were last read
+    read_at        | TIMESTAMPTZ          | when details were last asked for
+    wanted_at      | TIMESTAMPTZ          | when another stage or a person asked for its details
+    """,
+)
+OBSERVATION = _table(
+    "observation",
+    "Counts of one repository at one moment. Nothing is overwritten; rolling windows are never summed.",
+    """
+    repo_id        | VARCHAR NOT NULL     | owner/name
+    observed_at    | TIMESTAMPTZ NOT NULL | when
+    downloads_30d  | BIGINT               | rolling 30-day count; zero may mean "not counted"
+    downloads_all_time | BIGINT           | since the beginning, as the Hub counts; has been seen to fall
+    likes          | BIGINT               | at that moment
+    trending       | DOUBLE               | the Hub's trending score
+    source         | VARCHAR NOT NULL     | hub, or the name of an ingested file
+    """,
+)
+READING = _table(
+    "reading",
+    "What the details of a repository at a commit add to its listing.",
+    """
+    repo_id        | VARCHAR NOT NULL     | owner/name
+    revision       | VARCHAR NOT NULL     | commit
+    read_at        | TIMESTAMPTZ NOT NULL | when
+    licence        | VARCHAR              | licence of the card's own text, where the Hub states none
+    architecture   | VARCHAR              | of config.json or GGUF metadata, where the Hub states none
+    """
+    + _READING_COLUMNS,
+    "repo_id revision",
+)
+SWEEP = _table(
+    "sweep",
+    "One walk along a listing, page by page; it goes on where it was interrupted.",
+    """
+    sweep_id       | BIGINT NOT NULL      | serial number
+    kind           | VARCHAR NOT NULL     | census, check (the rotating re-check) or increment
+    endpoint       | VARCHAR NOT NULL     | whose listing
+    scope          | VARCHAR NOT NULL     | under which its pages stand in the archive
+    started_at     | TIMESTAMPTZ NOT NULL | when
+    next_url       | VARCHAR              | page to go on with; NULL: through
+    n_pages        | BIGINT NOT NULL      | pages entered
+    n_records      | BIGINT NOT NULL      | records entered
+    newest         | TIMESTAMPTZ          | latest change that was listed: the next increment ends there
+    oldest         | TIMESTAMPTZ          | earliest creation that was listed: all after it are listed
+    finished_at    | TIMESTAMPTZ          | NULL: not through yet
+    """,
+    "sweep_id",
+)
+ALIAS = _table(
+    "alias",
+    "Old ids that lead to another repository: it was renamed.",
+    """
+    old_id         | VARCHAR NOT NULL     | id as it was written or known
+    new_id         | VARCHAR NOT NULL     | id that the Hub answers with
+    seen_at        | TIMESTAMPTZ NOT NULL | when this was seen
+    """,
+    "old_id",
 )
 FILE = _table(
     "file",
@@ -124,9 +211,35 @@ CLAIM = _table(
     text           | VARCHAR NOT NULL     | the words it came from
     weight         | DOUBLE               | share stated by a recipe
     method         | VARCHAR              | merge method stated by a recipe
-    revision       | VARCHAR NOT NULL     | commit at which it was last seen
+    revision       | VARCHAR NOT NULL     | commit at which it was first seen
     first_seen     | TIMESTAMPTZ NOT NULL | first observation
-    last_seen      | TIMESTAMPTZ NOT NULL | latest observation
+    last_seen      | TIMESTAMPTZ          | latest observation; NULL while it stands: when its child was last listed
+    ended_at       | TIMESTAMPTZ          | first moment at which it was no longer said; NULL: it stands
+    """,
+)
+RECIPE = _table(
+    "recipe",
+    "A merge recipe that a repository states, whole.",
+    """
+    child          | VARCHAR NOT NULL     | owner/name
+    source         | VARCHAR NOT NULL     | merge_recipe or card_recipe
+    position       | INTEGER NOT NULL     | order within the source
+    method         | VARCHAR NOT NULL     | merge method
+    document       | JSON NOT NULL        | parents, weights, densities, gradients, layer ranges, dtype
+    text           | VARCHAR NOT NULL     | the YAML it came from (text from strangers)
+    revision       | VARCHAR NOT NULL     | commit at which it was first seen
+    first_seen     | TIMESTAMPTZ NOT NULL | first observation
+    ended_at       | TIMESTAMPTZ          | first moment at which it was no longer said; NULL: it stands
+    """,
+)
+DOUBT = _table(
+    "doubt",
+    "Claims that cannot all be true, as of the latest crawl: self-parents, cycles, children older than parents.",
+    """
+    child          | VARCHAR NOT NULL     | owner/name
+    parent         | VARCHAR              | the parent that was claimed
+    code           | VARCHAR NOT NULL     | self_parent, cycle, child_older, relation_dtype
+    reason         | VARCHAR NOT NULL     | one sentence
     """,
 )
 PROBLEM = _table(
@@ -140,6 +253,7 @@ PROBLEM = _table(
     code           | VARCHAR NOT NULL     | word of the error (crawler.errors, or 'pickle')
     reason         | VARCHAR NOT NULL     | one sentence
     observed_at    | TIMESTAMPTZ NOT NULL | when
+    raw            | VARCHAR              | the text that could not be parsed, cut (text from strangers)
     """,
 )
 TRAIT = _table(
@@ -152,7 +266,7 @@ TRAIT = _table(
     metric         | VARCHAR NOT NULL     | e.g. cross_entropy
     dataset        | VARCHAR NOT NULL     | what it was measured on
     higher_is_better | BOOLEAN            | NULL: not known
-    source         | VARCHAR NOT NULL     | card or header
+    source         | VARCHAR NOT NULL     | card, or the name of an ingested file
     revision       | VARCHAR NOT NULL     | commit
     observed_at    | TIMESTAMPTZ NOT NULL | when
     """,
@@ -278,7 +392,7 @@ _MODEL = Table(
     "model",
     "One row per model: its latest observation and its place in the graph and in the drawing.",
     (
-        *_table("", "", _SNAPSHOT_COLUMNS).columns,
+        *_table("", "", _SNAPSHOT_COLUMNS + _COUNT_COLUMNS + _READING_COLUMNS).columns,
         *_table(
             "",
             "",
@@ -312,13 +426,14 @@ _META = _table(
 )
 
 WORKING: tuple[Table, ...] = (
-    RUN, SNAPSHOT, FILE, TEXT, CLAIM, PROBLEM, TRAIT, FINGERPRINT, PAIR,
+    RUN, REPOSITORY, SNAPSHOT, OBSERVATION, READING, FILE, TEXT, SWEEP, ALIAS, CLAIM, RECIPE, DOUBT,
+    PROBLEM, TRAIT, FINGERPRINT, PAIR,
     FINDING, FINDING_PARENT, FINDING_LAYER, ESTIMATE,
 )  # fmt: skip
 """Tables of the working database, in order of creation."""
 
 PUBLISHED: tuple[Table, ...] = (
-    _META, _MODEL, _EDGE, CLAIM, PROBLEM, TRAIT, FINGERPRINT, PAIR,
+    _META, _MODEL, _EDGE, CLAIM, RECIPE, DOUBT, ALIAS, PROBLEM, TRAIT, FINGERPRINT, PAIR,
     FINDING, FINDING_PARENT, FINDING_LAYER, ESTIMATE,
 )  # fmt: skip
 """Tables of the published database: working tables cut down to what is current, and the graph."""
