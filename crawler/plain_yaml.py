@@ -26,10 +26,11 @@ _NUMBER = re.compile(r"[-+]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][-+]?\d{1,4})
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL", "none", "None"})
 
 _Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def read_yaml(text: str) -> list[Plain]:
-    r"""The documents of `text`.
+    r"""The documents of `text`; of a key that stands twice, the last value counts.
 
     Raises
     ------
@@ -44,35 +45,78 @@ def read_yaml(text: str) -> list[Plain]:
     if len(text) > _MAX_CHARACTERS:
         raise MalformedError(f"YAML of {len(text)} characters is too long")
     try:
-        _check_events(text)
-        return list(yaml.load_all(text, Loader=_Loader))
+        return _documents(text)
     except yaml.YAMLError as error:
         raise MalformedError(f"not YAML: {' '.join(str(error).split())[:300]}") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise MalformedError(f"not YAML: {str(error)[:300]}") from error
 
 
-def _check_events(text: str) -> None:
-    nodes = depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent):
-            raise MalformedError(f"the YAML has an alias (*{event.anchor}), which is not followed")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        nodes += isinstance(event, yaml.NodeEvent)
-        if depth > _MAX_DEPTH or nodes > _MAX_NODES:
-            raise MalformedError("the YAML is nested too deeply or has too many values")
+def _documents(text: str) -> list[Plain]:
+    """Build the values straight from the events: one pass, and every bound before it is passed.
+
+    Composing nodes and constructing from them, as the library does, takes over twice the time and
+    unfolds aliases and recurses into depths before anybody can look.
+    """
+    documents: list[Plain] = []
+    above: list[tuple[list[Plain] | dict[str, Plain] | None, str | None]] = []
+    into: list[Plain] | dict[str, Plain] | None = None
+    key: str | None = None
+    n_nodes = 0
+    loader = _Loader(text)
+    try:
+        while True:
+            event = loader.get_event()
+            kind = type(event)
+            value: Plain
+            if kind is yaml.ScalarEvent:
+                value = event.value
+                n_nodes += 1
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                n_nodes += 1
+                if len(above) >= _MAX_DEPTH or n_nodes > _MAX_NODES:
+                    raise MalformedError("the YAML is nested too deeply or has too many values")
+                if isinstance(into, dict) and key is None:
+                    raise MalformedError("not YAML: a list or mapping where a key belongs")
+                above.append((into, key))
+                into, key = ({} if kind is yaml.MappingStartEvent else []), None
+                continue
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                value = {} if into is None else into
+                into, key = above.pop()
+            elif kind is yaml.AliasEvent:
+                raise MalformedError(f"the YAML has an alias (*{event.anchor[:50]}), not followed")
+            elif kind is yaml.StreamEndEvent:
+                return documents
+            else:
+                continue
+            if n_nodes > _MAX_NODES:
+                raise MalformedError("the YAML is nested too deeply or has too many values")
+            if into is None:
+                documents.append(value)
+            elif isinstance(into, list):
+                into.append(value)
+            elif key is None:
+                key = str(value)
+            else:
+                into[key], key = value, None
+    finally:
+        loader.dispose()
 
 
 def word_of(value: object) -> str | None:
-    """A scalar that says something, stripped, as text that UTF-8 can hold; None for all else."""
+    """A scalar that says something, stripped, as text that UTF-8 can hold; None for all else.
+
+    Control characters other than tab and line feed become U+FFFD.
+    """
     if type(value) is int:
         value = str(value) if abs(value) < 1 << 63 else ""
     if not isinstance(value, str):
         return None
-    word = value.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd").strip()
+    word = value.strip()
+    if not (word.isascii() and word.isprintable()):
+        word = word.encode("utf-8", "replace").decode("utf-8")
+        word = _CONTROL.sub("\ufffd", word).strip()
     return None if word in _NOTHING else word
 
 
