@@ -37,13 +37,15 @@ from crawler.records import RepoRef
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["DEFAULT_ENDPOINT", "Address", "Hub"]
+__all__ = ["DEFAULT_ENDPOINT", "Address", "Budget", "Hub"]
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _MAX_TRIES = 6
 _MAX_WAIT_S = 300.0
 _FIRST_WAIT_S = 0.5
 _TIMEOUT_S = 60.0
+_PATIENCE_S = 30.0
+_MIN_BYTES_PER_S = 10_000
 _CHUNK_BYTES = 1 << 16
 
 T = TypeVar("T")
@@ -57,6 +59,18 @@ class Address:
     url: str
     size_bytes: int
     etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Requests left of one of the Hub's two budgets (``api``, ``resolvers``), and until when.
+
+    `reset_s` is on the client's own clock. Requests under way are counted as spent.
+    """
+
+    resource: str
+    remaining: int
+    reset_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +109,8 @@ class Hub:
         self._sleep = sleep
         self._clock = clock
         self._lock = threading.Lock()
-        self._not_before: dict[str, float] = {}
+        self._budgets: dict[str, Budget] = {}
+        self._under_way: dict[str, int] = {}
 
     @cached_property
     def _headers(self) -> dict[str, str]:
@@ -116,11 +131,31 @@ class Hub:
         return self.get_page(path, params, max_bytes=max_bytes)[0]
 
     def get_page(
-        self, path: str, params: Params | None = None, *, max_bytes: int = 1 << 28
+        self,
+        path: str,
+        params: Params | None = None,
+        *,
+        max_bytes: int = 1 << 28,
+        accept: Callable[[bytes, str | None], None] = lambda body, next_url: None,
     ) -> tuple[bytes, str | None]:
-        """One page of a listing: its body, and the address of the next page or None."""
-        answer = self._retry(lambda: self._get_once(path, params, max_bytes))
-        return answer.body, _next_page(answer.headers.get("link", ""))
+        """One page of a listing: its body, and the address of the next page or None.
+
+        `accept` may refuse a page by raising a RetryableError: it is asked for again.
+        """
+
+        def ask() -> tuple[bytes, str | None]:
+            answer = self._get_once(path, params, max_bytes)
+            next_url = _next_page(answer.headers.get("link", ""))
+            accept(answer.body, next_url)
+            return answer.body, next_url
+
+        return self._retry(ask)
+
+    def budgets(self) -> tuple[Budget, ...]:
+        """What is known of the budgets; a window that is over is left out."""
+        with self._lock:
+            now = self._clock()
+            return tuple(b for _, b in sorted(self._budgets.items()) if b.reset_s > now)
 
     def get_file(self, ref: RepoRef, path: str, *, max_bytes: int) -> bytes:
         """A small file, whole.
@@ -160,7 +195,7 @@ class Hub:
         url = path if path.startswith(("http://", "https://")) else f"{self.endpoint}/{path}"
         with self._stream("GET", url, params=params) as response:
             self._check(response)
-            body = _read_bounded(response, max_bytes, url)
+            body = self._read_bounded(response, max_bytes, url)
             return _Answer(body, response.headers)
 
     def _head_once(self, url: str) -> Address:
@@ -192,7 +227,7 @@ class Hub:
             total = got.rpartition("/")[2]
             if total.isdigit() and int(total) != address.size_bytes:
                 raise MalformedError(f"{_shown(address.url)} changed its length while it was read")
-            body = _read_bounded(response, stop - start, address.url)
+            body = self._read_bounded(response, stop - start, address.url)
         if len(body) != stop - start:
             raise TruncatedError(f"{_shown(address.url)} sent {len(body)} of {stop - start} bytes")
         return body
@@ -209,12 +244,11 @@ class Hub:
         headers = dict(self._headers)
         if urlsplit(url).netloc != urlsplit(self.endpoint).netloc:
             headers.pop("authorization", None)  # a signed address needs no token and gets none
-        self._wait_for_budget(url)
         import httpx2
         from huggingface_hub.utils import get_session
 
-        with self._lock:
-            self.n_requests += 1
+        resource = "resolvers" if "/resolve/" in url else "api"
+        self._take_from_budget(resource)
         try:
             with get_session().stream(
                 method,
@@ -231,6 +265,22 @@ class Hub:
             raise ServerError(f"cannot reach {_shown(url)}: {error}") from error
         except (httpx2.InvalidURL, httpx2.TooManyRedirects, httpx2.DecodingError) as error:
             raise MalformedError(f"{_shown(url)}: {error}") from error
+        finally:
+            with self._lock:
+                self._under_way[resource] -= 1
+
+    def _read_bounded(self, response: httpx2.Response, max_bytes: int, url: str) -> bytes:
+        """The body, refused as soon as it is longer than `max_bytes` or drips."""
+        parts, size, started = [], 0, self._clock()
+        for part in response.iter_bytes(_CHUNK_BYTES):
+            size += len(part)
+            if size > max_bytes:
+                raise MalformedError(f"{_shown(url)} is longer than {max_bytes} bytes")
+            waited_s = self._clock() - started
+            if waited_s > _PATIENCE_S and size < waited_s * _MIN_BYTES_PER_S:
+                raise TruncatedError(f"{_shown(url)} sent {size} bytes in {waited_s:.0f} s")
+            parts.append(part)
+        return b"".join(parts)
 
     def _check(self, response: httpx2.Response) -> None:
         """Raise our error for a refused request."""
@@ -242,21 +292,37 @@ class Hub:
 
     # Budgets and tries.
 
-    def _wait_for_budget(self, url: str) -> None:
-        resource = "resolvers" if "/resolve/" in url else "api"
-        with self._lock:
-            wait_s = self._not_before.get(resource, 0.0) - self._clock()
-        if wait_s > 0:
-            self._sleep(min(wait_s, _MAX_WAIT_S))
+    def _take_from_budget(self, resource: str) -> None:
+        """Count one request, after waiting where the budget's window has none left."""
+        while True:
+            with self._lock:
+                now, budget = self._clock(), self._budgets.get(resource)
+                if budget is None or budget.remaining > 0 or budget.reset_s <= now:
+                    if budget is not None:
+                        left = Budget(resource, budget.remaining - 1, budget.reset_s)
+                        self._budgets[resource] = left
+                    self.n_requests += 1
+                    self._under_way[resource] = self._under_way.get(resource, 0) + 1
+                    return
+            self._sleep(min(budget.reset_s - now, _MAX_WAIT_S))
+            with self._lock:
+                if self._budgets.get(resource) is budget:
+                    del self._budgets[resource]  # its window is over
 
     def _note_budget(self, headers: Mapping[str, str]) -> None:
-        """Remember when a budget that is used up is filled again."""
+        """Remember what the server says is left, less what is under way and it has not seen."""
         from huggingface_hub.utils import parse_ratelimit_headers
 
         info = parse_ratelimit_headers(headers)
-        if info is not None and info.remaining == 0:
-            with self._lock:
-                self._not_before[info.resource_type] = self._clock() + info.reset_in_seconds
+        if info is None:
+            return
+        with self._lock:
+            others = max(0, self._under_way.get(info.resource_type, 1) - 1)
+            self._budgets[info.resource_type] = Budget(
+                info.resource_type,
+                max(0, info.remaining - others),
+                self._clock() + info.reset_in_seconds,
+            )
 
     def _retry(self, ask: Callable[[], T]) -> T:
         for tried in range(1, _MAX_TRIES + 1):
@@ -311,17 +377,6 @@ def _wait_of(response: httpx2.Response) -> float:
 
     info = parse_ratelimit_headers(response.headers)
     return min(float(info.reset_in_seconds), _MAX_WAIT_S) if info else _FIRST_WAIT_S
-
-
-def _read_bounded(response: httpx2.Response, max_bytes: int, url: str) -> bytes:
-    """The body, refused as soon as it is longer than `max_bytes`."""
-    parts, size = [], 0
-    for part in response.iter_bytes(_CHUNK_BYTES):
-        size += len(part)
-        if size > max_bytes:
-            raise MalformedError(f"{_shown(url)} is longer than {max_bytes} bytes")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _next_page(link: str) -> str | None:

@@ -283,3 +283,49 @@ def test_a_growing_prefix_is_fetched_once_and_serves_what_lies_inside(serve):
     assert reader.bytes_read == 300 + 50 + 10
     ranges = [r.headers["range"] for r in server.requests if r.method == "GET"]
     assert ranges[:2] == ["bytes=0-99", "bytes=100-299"]
+
+
+def test_requests_under_way_are_counted_against_the_budget_before_the_server_sees_them(serve):
+    headers = {"ratelimit": '"api";r=2;t=100', "ratelimit-policy": '"fixed window";"api";q=9;w=300'}
+    server = serve(lambda _: httpx2.Response(200, headers=headers, content=b"[]"))
+    hub = server.hub()
+    hub.get("api/models")
+    (budget,) = hub.budgets()
+    assert (budget.resource, budget.remaining, budget.reset_s) == ("api", 2, 100.0)
+    server.handler = lambda _: httpx2.Response(200, content=b"[]")  # no word of a budget
+    hub.get("api/models")
+    hub.get("api/models")
+    assert server.slept == []
+    hub.get("api/models")
+    assert server.slept == [100.0]
+    assert hub.budgets() == ()
+
+
+def test_a_server_that_drips_is_cut_off(serve):
+    server = serve(lambda _: httpx2.Response(200, stream=Drip(server)))
+    with pytest.raises(TruncatedError, match="sent"):
+        server.hub().get("api/models")
+
+
+class Drip(httpx2.SyncByteStream):
+    """One chunk a minute."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(1000):
+            self.server.now += 60
+            yield b"x" * 100
+
+
+def test_a_page_that_is_not_accepted_is_asked_for_again(serve):
+    answers = iter([b"[1", b"[1]"])
+    server = serve(lambda _: httpx2.Response(200, content=next(answers)))
+
+    def whole(body: bytes, next_url: str | None) -> None:
+        if not body.endswith(b"]"):
+            raise TruncatedError("half a page")
+
+    assert server.hub().get_page("api/models", accept=whole) == (b"[1]", None)
+    assert len(server.requests) == 2
