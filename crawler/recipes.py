@@ -1,76 +1,50 @@
-"""Merge recipes (mergekit's YAML): method, base, parents, weights. Pure and bounded."""
+"""Merge recipes (mergekit's YAML) in files and cards. Pure and bounded.
+
+What a recipe says is described in :mod:`crawler.recipe_values`.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 
 from crawler.errors import MalformedError
-from crawler.plain_yaml import items_of, mapping_of, number_of, read_yaml, word_of
-from crawler.references import MAX_WORD_CHARACTERS, Mention, mention_of
+from crawler.plain_yaml import mapping_of, read_yaml
+from crawler.recipe_blocks import Block, documents_of, has_mark, loose_blocks, marked_blocks
+from crawler.recipe_lines import read_lines
+from crawler.recipe_reading import MAX_PARENTS, read_recipe
+from crawler.recipe_stages import expand_stages, name_stages, unresolved, with_mentions
+from crawler.recipe_values import MergeRecipe, RecipeParent, recipe_document
+from crawler.references import Mention, repo_ids_in, resolve_paths
 
-__all__ = ["MergeRecipe", "RecipeParent", "find_recipes", "parse_recipe", "parse_recipes"]
+__all__ = [
+    "MergeRecipe",
+    "RecipeParent",
+    "find_recipes",
+    "parse_recipe",
+    "parse_recipes",
+    "recipe_document",
+]
 
-_SHARES = frozenset({"linear", "slerp", "nuslerp", "passthrough"})
-_MAX_PARENTS = 256
-_MAX_BLOCKS = 50
-_MAX_LINES = 5_000
-_FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
-_PRE = re.compile(r"<(pre|code)\b[^<>]{0,200}>", re.IGNORECASE)
-_MARKS = re.compile(r"^[ \t>-]*(merge_method|experts)[ \t]*:", re.MULTILINE)
-_LOOSE_START = re.compile(r"(slices|models|merge_method|base_model)[ \t]*:")
-_LOOSE_LINE = re.compile(r"[ \t]|- |#|$|[A-Za-z_]\w*[ \t]*:")
-
-
-@dataclass(frozen=True, slots=True)
-class RecipeParent:
-    """A model that a recipe merges; `weight` is what it states, None where it varies or is unsaid.
-
-    For methods that average (linear, slerp) the weights are shares and sum to one; for a stack of
-    layers the share is that of the layers. `is_base` marks a base that is not merged itself, of
-    which task vectors are taken.
-    """
-
-    mention: Mention
-    weight: float | None = None
-    is_base: bool = False
+_MAX_CHARACTERS = 1 << 20
+_MAX_RECIPES = 64
+"""In one text; also the number of documents that are parsed for them."""
+_MAX_HEADING_CHARACTERS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class MergeRecipe:
-    """One merge; `parents` has the base last where it is not merged itself."""
-
-    method: str
-    parents: tuple[RecipeParent, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    text: str
-    weight: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Merge:
-    """One document; `name` is how later documents of the same text refer to it."""
-
-    method: str
-    parents: tuple[_Part, ...]
-    base: str | None = None
-    name: str | None = None
-
-
-def parse_recipes(text: str, child: str) -> tuple[MergeRecipe, ...]:
+def parse_recipes(text: str, child: str, candidates: Iterable[str] = ()) -> tuple[MergeRecipe, ...]:
     """The merges that `text`, a file of `child`, describes: one per document.
 
-    A document that names an earlier one as a parent gets that one's parents instead, without
-    weights. Documents that are no recipes are passed over.
+    A document that names another one as a parent gets that one's parents instead, without
+    weights. Documents that are no recipes are passed over. `candidates` are Hub ids that stand
+    elsewhere in the repository, of which paths may be resolved: see
+    :func:`crawler.references.resolve_paths`.
 
     Raises
     ------
     MalformedError
-        If the text is no YAML within the bounds.
+        If the text is no YAML within the bounds, or has more than 64 documents or recipes.
 
     Examples
     --------
@@ -84,237 +58,123 @@ def parse_recipes(text: str, child: str) -> tuple[MergeRecipe, ...]:
     >>> [(parent.mention.repo_id, parent.weight) for parent in recipe.parents]
     [('a/one', 0.75), ('b/two', 0.25)]
     """
-    documents: list[object] = []
-    for document in read_yaml(text):
-        documents.extend(document if isinstance(document, list) else [document])
-    found = [merge for document in documents if (merge := _merge(mapping_of(document)))]
-    return tuple(_named(merge, child) for merge in _expand(found))
+    if len(text) > _MAX_CHARACTERS:
+        raise MalformedError(f"{len(text)} characters are too many for a recipe")
+    pieces = documents_of(_unix(text))
+    if len(pieces) > _MAX_RECIPES:
+        raise MalformedError(f"{len(pieces)} documents are too many")
+    found = [recipe for piece in pieces for recipe in _read(piece, child)]
+    if len(found) > _MAX_RECIPES:
+        raise MalformedError(f"{len(found)} merges in one file are too many")
+    return _resolved(expand_stages(found), child, candidates)
 
 
-def parse_recipe(text: str, child: str) -> MergeRecipe:
-    """The merge that made `child`: the last document, with the parents of stages it left unnamed.
+def parse_recipe(text: str, child: str, candidates: Iterable[str] = ()) -> MergeRecipe:
+    """The merge that made `child`, with the parents of the other stages in the file.
+
+    It is the only document without a name, as in mergekit, or else the last one.
 
     Raises
     ------
     MalformedError
-        If the text is no YAML within the bounds, or describes no merge.
+        As :func:`parse_recipes`, and if the text describes no merge.
     """
-    recipes = parse_recipes(text, child)
+    recipes = parse_recipes(text, child, candidates)
     if not recipes:
         raise MalformedError("describes no merge")
-    last = recipes[-1]
-    parents = {parent.mention.words: parent for parent in last.parents}
-    for recipe in recipes[:-1]:
-        for parent in recipe.parents:
-            parents.setdefault(parent.mention.words, replace(parent, weight=None))
-    return MergeRecipe(last.method, tuple(parents.values()))
-
-
-def _named(merge: _Merge, child: str) -> MergeRecipe:
-    parents = []
-    for part in merge.parents:
-        mention = mention_of(part.text, child)
-        if mention is not None:
-            parents.append(RecipeParent(mention, part.weight))
-    base = mention_of(merge.base, child)
-    if base is not None and all(parent.mention.words != base.words for parent in parents):
-        parents.append(RecipeParent(base, is_base=True))
-    return MergeRecipe(merge.method, tuple(parents))
-
-
-def _merge(document: Mapping[str, object]) -> _Merge | None:
-    method = word_of(document.get("merge_method")) or word_of(document.get("method"))
-    if method is None and document.get("experts") is not None:
-        method = "moe"
-    if method is None:
-        return None
-    method = method.lower()[:MAX_WORD_CHARACTERS]
-    base = _model(document.get("base_model"))
-    used = list(_uses(document))[:_MAX_PARENTS]
-    if not used:
-        return None
-    weights: dict[str, list[tuple[float | None, float]]] = {}
-    for text, weight, layers in used:
-        weights.setdefault(text, []).append((weight, layers))
-    parents = _weigh(method, base, weights, _slerp_t(document))
-    return _Merge(method, parents, base, word_of(document.get("name")))
-
-
-def _uses(document: Mapping[str, object]) -> Iterator[tuple[str, float | None, float]]:
-    """Every use of a model: its name, stated weight, and number of layers taken."""
-    for entry in items_of(document.get("models")):
-        name = _model(entry)
-        if name:
-            yield name, _weight(mapping_of(entry)), 1.0
-    for part in items_of(document.get("slices")):
-        for source in items_of(mapping_of(part).get("sources")):
-            name = _model(source)
-            if name:
-                yield name, _weight(mapping_of(source)), _layers(mapping_of(source))
-    for expert in items_of(document.get("experts")):
-        name = _model(mapping_of(expert).get("source_model"))
-        if name:
-            yield name, None, 1.0
-    for module in mapping_of(document.get("modules")).values():
-        nested = {**mapping_of(module), **mapping_of(mapping_of(module).get("definition"))}
-        nested.pop("modules", None)
-        yield from _uses(nested)
-
-
-def _model(value: object) -> str | None:
-    """The name in ``X``, ``{model: X}`` or ``{model: {path: X}}``; an added LoRA is cut off."""
-    for _ in range(4):
-        if not isinstance(value, dict):
-            break
-        value = value.get("model", value.get("path", value.get("model_path")))
-    word = word_of(value)
-    return word[:MAX_WORD_CHARACTERS].partition("+")[0].strip() or None if word else None
-
-
-def _layers(source: Mapping[str, object]) -> float:
-    span = [number_of(item) for item in items_of(source.get("layer_range"))]
-    if len(span) == 2 and span[0] is not None and span[1] is not None and span[1] > span[0]:
-        return span[1] - span[0]
-    return 1.0
-
-
-def _weight(entry: Mapping[str, object]) -> float | None:
-    return _scalar(mapping_of(entry.get("parameters")).get("weight"))
-
-
-def _scalar(value: object) -> float | None:
-    """A parameter as one number: the mean of a gradient, the value without a filter, else None."""
-    number = number_of(value)
-    if number is not None or not isinstance(value, list) or not value:
-        return number
-    numbers = [number_of(item) for item in value]
-    stated = [number for number in numbers if number is not None]
-    if len(stated) == len(numbers):
-        return sum(stated) / len(stated)
-    rest = [item.get("value") for item in value if isinstance(item, dict) and "filter" not in item]
-    filters = [item for item in value if isinstance(item, dict) and "filter" in item]
-    return _scalar(rest[0]) if len(rest) == 1 and not filters else None
-
-
-def _slerp_t(document: Mapping[str, object]) -> float | None:
-    t = mapping_of(document.get("parameters")).get("t")
-    if t is None:
-        parts = items_of(document.get("slices"))
-        if len(parts) == 1:
-            t = mapping_of(mapping_of(parts[0]).get("parameters")).get("t")
-    return _scalar(t)
-
-
-def _weigh(
-    method: str,
-    base: str | None,
-    uses: Mapping[str, Sequence[tuple[float | None, float]]],
-    t: float | None,
-) -> tuple[_Part, ...]:
-    if method == "passthrough":
-        total = sum(layers for found in uses.values() for _, layers in found)
-        return tuple(
-            _Part(text, sum(layers for _, layers in found) / total) for text, found in uses.items()
-        )
-    if method == "slerp":
-        if t is None or base not in uses or len(uses) != 2:
-            return tuple(_Part(text) for text in uses)
-        return tuple(_Part(text, 1 - t if text == base else t) for text in uses)
-    means: dict[str, float | None] = {}
-    for text, found in uses.items():
-        stated = [(weight, layers) for weight, layers in found if weight is not None]
-        means[text] = (
-            sum(weight * layers for weight, layers in stated) / sum(layers for _, layers in stated)
-            if len(stated) == len(found)
-            else None
-        )
-    total = sum(weight for weight in means.values() if weight is not None)
-    if method in _SHARES and None not in means.values() and total > 0:
-        means = {text: weight / total for text, weight in means.items() if weight is not None}
-    return tuple(_Part(text, weight) for text, weight in means.items())
-
-
-def _expand(merges: Sequence[_Merge]) -> tuple[_Merge, ...]:
-    """Replace names of earlier documents by the parents of those."""
-    named: dict[str, _Merge] = {}
-    expanded = []
-    for merge in merges:
-        parents: dict[str, _Part] = {}
-        for parent in merge.parents:
-            stage = named.get(parent.text)
-            for own in stage.parents if stage else (parent,):
-                kept = _Part(own.text) if stage else own
-                parents.setdefault(own.text, kept)
-        base_stage = named.get(merge.base or "")
-        base = base_stage.base if base_stage else merge.base
-        whole = replace(merge, parents=tuple(parents.values())[:_MAX_PARENTS], base=base)
-        expanded.append(whole)
-        if merge.name:
-            named[merge.name] = whole
-    return tuple(expanded)
+    unnamed = [recipe for recipe in recipes if recipe.name is None]
+    final = unnamed[0] if len(unnamed) == 1 else recipes[-1]
+    parents = {(parent.mention.words, parent.lora): parent for parent in final.parents}
+    for recipe in recipes:
+        for parent in recipe.parents if recipe is not final else ():
+            came = replace(
+                parent, weight=None, stage=parent.stage or recipe.name, parameters=(), layers=()
+            )
+            parents.setdefault((came.mention.words, came.lora), came)
+    return replace(final, parents=tuple(parents.values())[:MAX_PARENTS])
 
 
 def find_recipes(card_text: str, child: str) -> tuple[MergeRecipe, ...]:
     """The merges that a card of `child` describes, in code blocks or between its lines.
 
-    Text that is no recipe is passed over; the same recipe written twice is found once.
+    Recipes whose YAML is broken are read line by line where their meaning is plain. Text that is
+    no recipe is passed over; the same recipe written twice is found once. A stage that another
+    recipe of the card makes is replaced by the parents of that one. Paths and bare names become
+    the Hub ids that stand in the card, where exactly one fits. At most 1 MiB of the card and 64
+    recipes are read.
     """
-    found: dict[MergeRecipe, None] = {}
-    for block in _blocks(card_text.replace("\r\n", "\n")):
-        if not _MARKS.search(block):
-            continue
+    if not has_mark(card_text):  # the quick way out for most cards
+        return ()
+    text = _unix(card_text[:_MAX_CHARACTERS])
+    tried = islice(_tried(text, child), _MAX_RECIPES)
+    found = [(recipe, heading) for recipes, heading in tried for recipe in recipes][:_MAX_RECIPES]
+    recipes = name_stages([one for one, _ in found], [heading for _, heading in found])
+    expanded = expand_stages(recipes)
+    candidates = repo_ids_in(text) if unresolved(expanded) else ()
+    return tuple(dict.fromkeys(_resolved(expanded, child, candidates)))
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read(piece: str, child: str) -> list[MergeRecipe]:
+    """The recipes of one document: of a mapping, or of every mapping in a list."""
+    found = []
+    for document in read_yaml(piece):
+        for item in document if isinstance(document, list) else [document]:
+            recipe = read_recipe(mapping_of(item), child, piece)
+            if recipe is not None:
+                found.append(recipe)
+    return found
+
+
+def _tried(text: str, child: str) -> Iterator[tuple[list[MergeRecipe], str]]:
+    """What every document with a mark says, and its heading."""
+    for block in marked_blocks(text):
+        pieces = _pieces(block)
         try:
-            recipes = parse_recipes(block, child)
+            read = [_read(piece, child) for piece, _ in pieces[:_MAX_RECIPES]]
         except MalformedError:
-            recipes = tuple(_loose_recipes(block, child))
-        found.update(dict.fromkeys(recipes))
-    return tuple(found)
+            for run in loose_blocks(block.text):
+                for piece, heading in _pieces(replace(run, heading=block.heading)):
+                    yield _read_anyhow(piece, child), heading
+        else:
+            yield from zip(read, [heading for _, heading in pieces], strict=False)
 
 
-def _blocks(text: str) -> Iterator[str]:
-    """Fenced blocks, preformatted HTML, then runs of lines that look like YAML."""
-    fences = list(_FENCE.finditer(text))
-    outside: list[str] = []
-    n_blocks = at = end = 0
-    while at < len(fences) and n_blocks < _MAX_BLOCKS:
-        opening = fences[at]
-        stop = at + 1
-        while stop < len(fences) and fences[stop][1][:3] != opening[1][:3]:
-            stop += 1
-        closed = stop < len(fences)
-        yield text[opening.end() : fences[stop].start() if closed else len(text)]
-        outside.append(text[end : opening.start()])
-        end = fences[stop].end() if closed else len(text)
-        at, n_blocks = stop + 1, n_blocks + 1
-    outside.append(text[end:])
-    lower = text.lower()
-    for match in _PRE.finditer(text):
-        stop = lower.find(f"</{match[1].lower()}>", match.end())
-        if n_blocks >= _MAX_BLOCKS or stop < 0:
-            break
-        yield text[match.end() : stop]
-        n_blocks += 1
-    yield from _loose_blocks("\n\n".join(outside))
+def _pieces(block: Block) -> list[tuple[str, str]]:
+    """Documents with a mark, each with its heading: the line above, and its own first comment.
+
+    A line above several documents is the heading of none.
+    """
+    pieces = [piece for piece in documents_of(block.text, restarts=True) if has_mark(piece)]
+    above = block.heading if len(pieces) == 1 else ""
+    found = []
+    for piece in pieces:
+        first = piece.lstrip("\n").partition("\n")[0]
+        comment = first[:_MAX_HEADING_CHARACTERS].partition("#")[2]
+        found.append((piece, f"{above} {comment}"))
+    return found
 
 
-def _loose_recipes(block: str, child: str) -> Iterator[MergeRecipe]:
-    """Recipes in a block that holds other words too: commands, lists of parts."""
-    for run in _loose_blocks(block):
-        try:
-            yield from parse_recipes(run, child)
-        except MalformedError:
-            continue
+def _read_anyhow(piece: str, child: str) -> list[MergeRecipe]:
+    try:
+        return _read(piece, child)
+    except MalformedError:
+        document = read_lines(piece)
+        recipe = read_recipe(document, child, piece) if document else None
+        return [recipe] if recipe else []
 
 
-def _loose_blocks(text: str) -> Iterator[str]:
-    if not _MARKS.search(text):
-        return
-    run: list[str] = []
-    for line in [*text.splitlines()[:_MAX_LINES], "."]:
-        if run and _LOOSE_LINE.match(line):
-            run.append(line)
-        elif run:
-            yield "\n".join(run)
-            run = [line] if _LOOSE_START.match(line) else []
-        elif _LOOSE_START.match(line):
-            run = [line]
+def _resolved(
+    recipes: Sequence[MergeRecipe], child: str, candidates: Iterable[str]
+) -> tuple[MergeRecipe, ...]:
+    """`recipes` with the paths resolved that `candidates` make certain; never a stage's name."""
+    stages = {recipe.name for recipe in recipes}
+    paths = [mention for mention in unresolved(recipes) if mention.words not in stages]
+    resolved = resolve_paths(paths, candidates, child)
+    changed: dict[Mention, Mention] = {
+        old: new for old, new in zip(paths, resolved, strict=True) if old != new
+    }
+    return tuple(with_mentions(recipe, changed) for recipe in recipes)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from crawler.plain_yaml import word_of
 from crawler.records import is_repo_id
 
-__all__ = ["MAX_WORD_CHARACTERS", "Mention", "mention_of", "resolve_repo_id"]
+__all__ = [
+    "MAX_WORD_CHARACTERS",
+    "Mention",
+    "mention_of",
+    "repo_ids_in",
+    "resolve_paths",
+    "resolve_repo_id",
+]
 
 MAX_WORD_CHARACTERS = 500
 """Longer words of strangers are cut."""
@@ -28,6 +36,9 @@ _FOLDERS = frozenset(
         "root", "runs", "saved_models", "tmp", "weights", "work", "workspace",
     }
 )  # fmt: skip
+_CACHE_FOLDER = "models--"
+_SEPARATORS = re.compile(r"[\\/]+")
+_TOKEN = re.compile(r"[\w.\-/:\\]+", re.ASCII)
 _RENAMED = {
     **dict.fromkeys(("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "openai-gpt"),
                     "openai-community"),
@@ -72,11 +83,13 @@ def mention_of(value: object, child: str, context: str | None = None) -> Mention
 
 
 def resolve_repo_id(text: str) -> str | None:
-    """The Hub id that `text` means, None when it means no repository.
+    r"""The Hub id that `text` means by itself, None when it means no repository.
 
     An id with an owner stands for itself, with or without a revision (``@main``); an address is
-    cut down to the id; the few bare names that the Hub redirects get their owner. A path on
-    somebody's disk, any other bare name and nonsense are None.
+    cut down to the id; the few bare names that the Hub redirects get their owner. A path inside
+    the Hub client's cache names the repository in one of its folders, ``models--owner--name``.
+    Every other path on somebody's disk, any other bare name and nonsense are None. Small and
+    capital letters stay as they are written.
 
     Examples
     --------
@@ -84,12 +97,16 @@ def resolve_repo_id(text: str) -> str | None:
     'mistralai/Mistral-7B-v0.1'
     >>> resolve_repo_id("gpt2")
     'openai-community/gpt2'
+    >>> resolve_repo_id("~/.cache/huggingface/hub/models--mistralai--Mistral-7B-v0.1/snapshots/1")
+    'mistralai/Mistral-7B-v0.1'
     >>> resolve_repo_id("./output/checkpoint-500") is None
     True
     """
     word = text.strip().strip("`'\"<>").strip()
     if len(word) > 300:
         return None
+    if _CACHE_FOLDER in word:
+        return _cached_id(word)
     address = _HOST.match(word)
     if address:
         word = re.split(r"[?#]", word[address.end() :])[0].strip("/")
@@ -101,8 +118,99 @@ def resolve_repo_id(text: str) -> str | None:
         word = word.partition("@")[0]
         if word.count("/") > 1 or word.split("/")[0].lower() in _FOLDERS:
             return None
+    return _with_owner(word)
+
+
+def _with_owner(word: str) -> str | None:
     if not is_repo_id(word):
         return None
     if "/" in word:
         return word
     return f"{_RENAMED[word]}/{word}" if word in _RENAMED else None
+
+
+def _cached_id(path: str) -> str | None:
+    """The repository whose folder of the Hub client's cache stands in `path`."""
+    for part in _SEPARATORS.split(path):
+        if part.startswith(_CACHE_FOLDER):
+            return _with_owner("/".join(part.removeprefix(_CACHE_FOLDER).split("--")))
+    return None
+
+
+def repo_ids_in(text: str) -> tuple[str, ...]:
+    """Everything in `text` that has the form of a Hub id with an owner, or an address of one.
+
+    These are candidates for :func:`resolve_paths`, no claims: "and/or" is among them. Each stands
+    once, in the order of the text; ids that differ in small and capital letters alone are one
+    repository, as on the Hub. Takes time in proportion to the length of `text`.
+
+    Examples
+    --------
+    >>> repo_ids_in("From [a/b](https://huggingface.co/a/B) in /home/c/d and e/f.")
+    ('a/b', 'e/f')
+    """
+    found: dict[str, str] = {}
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if "/" in token:
+            repo_id = resolve_repo_id(token.rstrip(".:"))
+            if repo_id is not None:
+                found.setdefault(repo_id.lower(), repo_id)
+    return tuple(found.values())
+
+
+def resolve_paths(
+    mentions: Iterable[Mention], candidates: Iterable[str], child: str | None = None
+) -> tuple[Mention, ...]:
+    r"""`mentions` with the paths and bare names resolved that `candidates` make certain.
+
+    Parameters
+    ----------
+    mentions
+        Those that are resolved already come back as they are.
+    candidates
+        Ids with an owner that stand beside the mentions, such as :func:`repo_ids_in` of the card.
+    child
+        The repository that says all this; no candidate.
+
+    Returns
+    -------
+    tuple of Mention
+        In the order of `mentions`. One is resolved when exactly one candidate is called, in small
+        or capital letters, as the last part of its path: ``name``, ``owner_name`` (folders that
+        text-generation-webui makes), or ``name`` inside a folder ``owner``, which decides between
+        candidates of one name. All others keep `repo_id` None.
+
+    Examples
+    --------
+    >>> path = Mention(None, r"D:\models\a_One-7B", "")
+    >>> resolve_paths([path], ["a/One-7B", "b/Two-7B"])[0].repo_id
+    'a/One-7B'
+    >>> resolve_paths([path], ["a/One-7B", "b/a_One-7B"])[0].repo_id is None
+    True
+    """
+    called: dict[str, dict[str, str]] = {}
+    for repo_id in candidates:
+        owner, slash, name = repo_id.partition("/")
+        if slash and (child is None or repo_id.lower() != child.lower()):
+            for form in (name, f"{owner}_{name}", repo_id):
+                called.setdefault(form.lower(), {}).setdefault(repo_id.lower(), repo_id)
+    return tuple(
+        mention if mention.repo_id is not None else replace(mention, repo_id=_only(mention, called))
+        for mention in mentions
+    )
+
+
+def _only(mention: Mention, called: dict[str, dict[str, str]]) -> str | None:
+    """The one candidate that goes by the end of the mention's path."""
+    parts = [part for part in _SEPARATORS.split(mention.words.strip("`'\"<> ").lower()) if part]
+    if not parts:
+        return None
+    parts[-1] = parts[-1].partition("@")[0]
+    if parts[-1] in _FOLDERS:
+        return None
+    for form in ("/".join(parts[-2:]), parts[-1]):
+        found = tuple(called.get(form, {}).values())
+        if len(found) == 1:
+            return found[0]
+    return None
