@@ -119,18 +119,29 @@ def facts_of(record: Mapping[str, object]) -> Facts:
     tags, lines = _texts(get("tags"))
     known = [tag for tag in tags if tag in _KNOWN_TAGS]
     licence, licence_name = _licence(card, lines)
+    # A census reads millions of records: what is absent costs no call.
+    parameters, dtype = _stored_values(safetensors) if safetensors else (None, None)
+    architecture = model_type = length = None
+    if config:
+        architecture = _first_word(config.get("architectures"))
+        model_type = clean_word(config.get("model_type"))
+        length = context_length_of(config)
+    if gguf:
+        parameters = parameters or _count(gguf.get("total"))
+        architecture = architecture or clean_word(gguf.get("architecture"))
+        length = length or _length(gguf.get("context_length"))
     return Facts(
         licence,
         licence_name,
         _languages(card.get("language"), known),
         _tasks(get("pipeline_tag") or card.get("pipeline_tag"), known),
         _datasets(card.get("datasets"), lines),
-        _first_word(config.get("architectures")) or clean_word(gguf.get("architecture")),
-        clean_word(config.get("model_type")),
-        _parameters(safetensors, gguf),
-        _dtype(safetensors),
-        context_length_of(config) or _length(gguf.get("context_length")),
-        _quantisation(get("library_name"), config, safetensors, gguf, known),
+        architecture,
+        model_type,
+        parameters,
+        dtype,
+        length,
+        _quantisation(get("library_name"), config, known, bool(safetensors), bool(gguf)),
     )
 
 
@@ -202,10 +213,10 @@ def _languages(stated: object, known: Sequence[str]) -> tuple[str, ...]:
 
 def _tasks(pipeline_tag: object, known: Sequence[str]) -> tuple[str, ...]:
     found = [tag for tag in known if tag in _TASKS]
+    if len(found) == 1 and found[0] == pipeline_tag:
+        return (found[0],)
     first = clean_word(pipeline_tag)
-    if first is not None and found != [first]:
-        found.insert(0, first)
-    return _each_once(found)
+    return _each_once(found if first is None else [first, *found])
 
 
 def _datasets(stated: object, lines: str) -> tuple[str, ...]:
@@ -225,22 +236,15 @@ def _count(value: object) -> int | None:
     return value if type(value) is int and 0 < value < _MAX_COUNT else None
 
 
-def _parameters(safetensors: Mapping[str, object], gguf: Mapping[str, object]) -> int | None:
-    total = _count(safetensors.get("total"))
-    if total is None and safetensors:
-        by_dtype = _mapping(safetensors.get("parameters"))
-        total = _count(sum(n for n in by_dtype.values() if type(n) is int and 0 < n < _MAX_COUNT))
-    return total or _count(gguf.get("total"))
-
-
-def _dtype(safetensors: Mapping[str, object]) -> str | None:
-    """The dtype that most stored values have; of equals the first stated."""
-    by_dtype = _mapping(safetensors.get("parameters"))
-    best, most = None, 0
-    for dtype, n in by_dtype.items():
-        if type(n) is int and most < n < _MAX_COUNT:
-            best, most = dtype, n
-    return clean_word(best)
+def _stored_values(safetensors: Mapping[str, object]) -> tuple[int | None, str | None]:
+    """Number of stored values, and the dtype that most have; of equals the first stated."""
+    best, most, known_sum = None, 0, 0
+    for dtype, n in _mapping(safetensors.get("parameters")).items():
+        if type(n) is int and 0 < n < _MAX_COUNT:
+            known_sum += n
+            if n > most:
+                best, most = dtype, n
+    return _count(safetensors.get("total")) or _count(known_sum), clean_word(best)
 
 
 def _length(value: object) -> int | None:
@@ -269,19 +273,20 @@ def context_length_of(config: Mapping[str, object]) -> int | None:
 def _quantisation(
     library: object,
     config: Mapping[str, object],
-    safetensors: Mapping[str, object],
-    gguf: Mapping[str, object],
     known: Sequence[str],
+    has_safetensors: bool,
+    has_gguf: bool,
 ) -> str | None:
     """By the configuration, else ``gguf`` where that is the only format, else by the tags."""
     stated = quantisation_of(config) if config else None
     is_mlx = library == "mlx" or "mlx" in known
     if stated is not None:
         return f"mlx-{stated}" if is_mlx and stated[0].isdigit() else stated
-    if (gguf or "gguf" in known) and not (safetensors or "safetensors" in known):
+    if (has_gguf or "gguf" in known) and not (has_safetensors or "safetensors" in known):
         return "gguf"
-    tags = [tag for tag in known if tag in QUANTISATION_TAGS]
-    return quantisation_of_tags(tags, is_mlx=is_mlx) if tags else None
+    if QUANTISATION_TAGS.isdisjoint(known):
+        return None
+    return quantisation_of_tags(known, is_mlx=is_mlx)
 
 
 def tokenizer_digest(files: Sequence[FileEntry]) -> str | None:
