@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 __all__ = ["Block", "documents_of", "has_mark", "loose_blocks", "marked_blocks"]
 
-_MAX_BLOCKS = 50
 _MAX_LINES = 20_000
 _MAX_HEADING_CHARACTERS = 500
 _MARKS = re.compile(r"^[ \t>-]*(merge_method|experts)[ \t]*:", re.MULTILINE)
@@ -20,6 +19,8 @@ _MARKS = re.compile(r"^[ \t>-]*(merge_method|experts)[ \t]*:", re.MULTILINE)
 _FENCE = re.compile(r"^([ \t>]*)(`{3,}+(?![^\n]*`)|~{3,})[^\n]*$", re.MULTILINE)
 _QUOTED = re.compile(r"^[ \t]*>[ \t]?", re.MULTILINE)
 _PRE = re.compile(r"<(pre|code)\b[^<>]{0,200}>", re.IGNORECASE)
+_CLOSING = {tag: re.compile(f"</{tag}>", re.IGNORECASE) for tag in ("pre", "code")}
+_TAGS = re.compile(r"</?(?:pre|code|span)\b[^<>]{0,200}>", re.IGNORECASE)
 _LOOSE_START = re.compile(
     r"[ \t]*(?:-[ \t]+)?(slices|models|merge_method|base_model|experts|sources|model)[ \t]*:"
 )
@@ -43,15 +44,11 @@ def has_mark(text: str) -> bool:
 
 
 def marked_blocks(text: str) -> Iterator[Block]:
-    """Fenced blocks, preformatted HTML, then runs of lines that look like YAML; no others.
-
-    Text between two HTML tags inside each other comes twice. At most 50 fenced blocks and
-    preformatted ones are looked into, whether they have a mark or not counts alike.
-    """
+    """Fenced blocks, preformatted HTML, then runs of lines that look like YAML; no others."""
     fences = list(_FENCE.finditer(text))
     outside: list[str] = []
-    n_blocks = at = end = 0
-    while at < len(fences) and n_blocks < _MAX_BLOCKS:
+    at = end = 0
+    while at < len(fences):
         opening = fences[at]
         stop = at + 1
         while stop < len(fences) and fences[stop][2][:3] != opening[2][:3]:
@@ -59,25 +56,31 @@ def marked_blocks(text: str) -> Iterator[Block]:
         closed = stop < len(fences)
         inner = text[opening.end() : fences[stop].start() if closed else len(text)]
         if has_mark(inner):
-            quoted = ">" in opening[1]
-            yield Block(
-                _QUOTED.sub("", inner) if quoted else inner, _line_above(text, opening.start())
-            )
+            if ">" in opening[1]:
+                inner = _QUOTED.sub("", inner)
+            yield Block(inner, _line_above(text, opening.start()))
         outside.append(text[end : opening.start()])
         end = fences[stop].end() if closed else len(text)
-        at, n_blocks = stop + 1, n_blocks + 1
+        at = stop + 1
     outside.append(text[end:])
-    yield from _preformatted(text, _MAX_BLOCKS - n_blocks)
+    yield from _preformatted(text)
     yield from loose_blocks("\n\n".join(outside))
 
 
-def _preformatted(text: str, n_most: int) -> Iterator[Block]:
-    lower = text.lower()
-    for _, match in zip(range(n_most), _PRE.finditer(text), strict=False):
-        stop = lower.find(f"</{match[1].lower()}>", match.end())
-        if stop < 0:
-            return
-        inner = text[match.end() : stop]
+def _preformatted(text: str) -> Iterator[Block]:
+    """What stands between tags, the outer ones where one stands inside another."""
+    end = 0
+    unclosed: set[str] = set()
+    for match in _PRE.finditer(text):
+        tag = match[1].lower()
+        if match.start() < end or tag in unclosed:
+            continue
+        closing = _CLOSING[tag].search(text, match.end())
+        if closing is None:
+            unclosed.add(tag)
+            continue
+        end = closing.end()
+        inner = _TAGS.sub("", text[match.end() : closing.start()])
         if has_mark(inner):
             yield Block(html.unescape(inner), _line_above(text, match.start()))
 

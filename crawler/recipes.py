@@ -177,4 +177,11 @@ def _resolved(
     changed: dict[Mention, Mention] = {
         old: new for old, new in zip(paths, resolved, strict=True) if old != new
     }
-    return tuple(with_mentions(recipe, changed) for recipe in recipes)
+    return tuple(_without_twins(with_mentions(recipe, changed)) for recipe in recipes)
+
+
+def _without_twins(recipe: MergeRecipe) -> MergeRecipe:
+    """`recipe` without a base that is one of its merged parents, written in another way."""
+    merged = {parent.mention.repo_id for parent in recipe.parents if not parent.is_base} - {None}
+    kept = [one for one in recipe.parents if not one.is_base or one.mention.repo_id not in merged]
+    return recipe if len(kept) == len(recipe.parents) else replace(recipe, parents=tuple(kept))
