@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from crawler.card_shape import CardShape, card_shape
 from crawler.licences import LICENCE_WORDS, read_licence
 from crawler.quantisation import QUANTISATION_TAGS, quantisation_of, quantisation_of_tags
 from crawler.records import FileEntry
 from crawler.words import clean_word
 
-__all__ = ["Facts", "context_length_of", "facts_of", "tokenizer_digest"]
+__all__ = [
+    "CardShape", "Facts", "card_shape", "context_length_of", "facts_of", "tokenizer_digest",
+]  # fmt: skip
 
 MAX_ITEMS = 100
 """Of longer lists the first are kept."""
