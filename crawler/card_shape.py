@@ -70,7 +70,11 @@ _PLACEHOLDERS = (
 )
 _MARKUP = ("<", "!", "[!", "|")
 _FENCES = ("```", "~~~")
+_HEADING_WORDS = frozenset(
+    phrase.split()[0] for phrases in _HEADINGS.values() for phrase in phrases
+)
 _MAX_HEADING_CHARACTERS = 200
+_MAX_SECTIONS = 2_000
 _MIN_OPENING_WORDS = 5
 
 
@@ -105,7 +109,7 @@ def card_shape(card_text: str, card: Card | None = None) -> CardShape:
     heading announces it and text follows, in the section or those below it, that is not the
     template's own. An opening of five words or more is a description, results in ``model-index``
     are an evaluation, a BibTeX entry is a citation. Headings are lines that begin with one to six
-    ``#``, outside code.
+    ``#``, outside code; those after the first 2,000 announce nothing.
 
     Parameters
     ----------
@@ -124,7 +128,7 @@ def card_shape(card_text: str, card: Card | None = None) -> CardShape:
     body = _without_comments(read.body)
     sections = _sections(body)
     filled = {item for item, key in _METADATA.items() if _holds(read.metadata, key)}
-    for position, section in enumerate(sections):
+    for position, section in enumerate(sections[:_MAX_SECTIONS]):
         items = _announced(section.heading)
         if items and _has_text(sections, position):
             filled.update(items)
@@ -208,6 +212,8 @@ def _says_something(line: str, placeholders: Sequence[str]) -> bool:
 
 
 def _announced(heading: str) -> set[str]:
+    if _HEADING_WORDS.isdisjoint(heading.split()):
+        return set()
     items = {
         item
         for item, phrases in _HEADINGS.items()
