@@ -1,4 +1,12 @@
-"""Configuration files and GGUF metadata: what they say about a model's parent. Pure."""
+"""Configuration files and GGUF metadata: what they say about a model's parent. Pure.
+
+References
+----------
+.. [1] ``BaseQuantizeConfig`` of AutoGPTQ, saved as ``quantize_config.json``; transformers copies
+   it to ``quantization_config`` of ``config.json``.
+.. [2] ggml, docs/gguf.md, "Source metadata" and "Base model": ``general.source.*`` is where the
+   file comes from, ``general.base_model.*`` what the model in it was derived from.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +25,20 @@ __all__ = [
     "architecture_of",
     "config_parent",
     "gguf_parents",
+    "gguf_sources",
     "load_json_object",
+    "quantisation_parent",
 ]
 
 _MAX_CHARACTERS = 64 << 20
 _MAX_BASE_MODELS = 64
+# What the file itself was made from, in the order in which to believe it [2]_.
+_SOURCE_KEYS = (
+    "general.source.huggingface.repository",
+    "general.source.repo_url",
+    "general.source.url",
+)
+_QUANTISATION_FIELDS = ("quantization_config", "quantization")
 _BASE_MODEL_KEY = re.compile(r"general\.base_model\.(\d{1,3})\.(repo_url|organization|name)")
 
 
@@ -89,8 +106,48 @@ def config_parent(config: Mapping[str, object], child: str) -> Mention | None:
     return mention_of(config.get("_name_or_path"), child)
 
 
+def quantisation_parent(config: Mapping[str, object], child: str) -> Mention | None:
+    """The model that a quantisation's configuration says it was made from.
+
+    Parameters
+    ----------
+    config
+        ``quantize_config.json``, ``quant_config.json`` or ``config.json`` with a
+        ``quantization_config``; read is ``model_name_or_path`` [1]_. File names such as
+        ``model_file_base_name`` name no model and do not count.
+    child
+        Whose configuration it is.
+
+    Examples
+    --------
+    >>> quantisation_parent({"bits": 4, "model_name_or_path": "a/b"}, "me/b-GPTQ").repo_id
+    'a/b'
+    """
+    stated = [config.get(field) for field in _QUANTISATION_FIELDS]
+    nested = [fields for fields in stated if isinstance(fields, dict)]
+    if not nested and ("bits" in config or "w_bit" in config):
+        nested = [dict(config)]  # the file of the quantisation itself
+    for fields in nested:
+        mention = mention_of(fields.get("model_name_or_path"), child)
+        if mention is not None:
+            return mention
+    return None
+
+
+def gguf_sources(metadata: Mapping[str, object], child: str) -> Mention | None:
+    """The repository that a GGUF file says it was made from: ``general.source.*`` [2]_."""
+    found = [mention_of(metadata.get(key), child) for key in _SOURCE_KEYS]
+    stated = [mention for mention in found if mention is not None]
+    resolved = (mention for mention in stated if mention.repo_id is not None)
+    return next(resolved, stated[0] if stated else None)
+
+
 def gguf_parents(metadata: Mapping[str, object], child: str) -> tuple[Mention, ...]:
-    """The base models that GGUF metadata names: by address, else by organisation and name."""
+    """The base models that GGUF metadata names: by address, else by organisation and name.
+
+    Converters copy them from the card of the model that they convert [2]_: they are ancestors, and
+    the direct parents only where that model is not on the Hub itself.
+    """
     stated: dict[int, dict[str, str]] = {}
     for key, value in metadata.items():
         match, word = _BASE_MODEL_KEY.fullmatch(key), word_of(value)

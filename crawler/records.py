@@ -61,6 +61,7 @@ class ClaimSource(StrEnum):
     CARD = "card"
     TAG = "tag"
     CARD_RECIPE = "card_recipe"
+    QUANTISATION_CONFIG = "quantisation_config"
     CONFIG = "config"
     PROSE = "prose"
 
