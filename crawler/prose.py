@@ -88,7 +88,7 @@ _MENTION = re.compile(
     rf"|(?<![\w.\-/])(?P<address>(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/{_NAME}"
     rf"(?:/{_NAME})?)"
     rf"|[`\[*\"']\s?(?P<marked>{_NAME}/{_NAME})\s?[`\]*\"']"
-    rf"|(?<![\w./:\-])(?P<bare>{_NAME}/(?=[\w.\-]*[\d\-]){_NAME})(?![\w/])",
+    rf"|(?<![\w./:\-])(?P<bare>{_NAME}/(?=[\w.\-]*[\d\-]){_NAME}+)(?!/?\w)",
     re.ASCII,
 )
 _ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/", re.IGNORECASE)

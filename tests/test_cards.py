@@ -254,6 +254,7 @@ def test_a_card_without_metadata_says_nothing_of_itself():
         ("A merge of `a/b-1`. c/d-2 was left out.", [("a/b-1", "merge")]),
         ("- **Base model:** [x](https://hf.co/a/b)", [("a/b", None)]),
         ("<!-- based on `a/b-1` -->", []),
+        ("Based on a/b-v0.1.1/ and a/b-2/c.", [("a/b-v0.1.1", None)]),
         ("These models were included in the merge:\n\n* [a/b](https://hf.co/a/b)\n* c/d-2\n\n"
          "See [e/f](https://hf.co/e/f).\n* g/h-1", [("a/b", "merge"), ("c/d-2", "merge")]),
         ("## Models merged\n\nFirst one\n\nhttps://hf.co/a/b\n\nSee [x](https://hf.co/c/d) too.\n"
