@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crawler.errors import CrawlError
 from lineage import __version__
-from lineage.cli import questions, stages
+from lineage.cli import questions, stages, watch
 from lineage.cli.output import say
 from lineage.errors import HerdbookError
 
@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     adder = _Adder(commands)
     _add_stages(adder)
+    _add_watches(adder)
     _add_questions(adder)
     return parser
 
@@ -143,6 +144,13 @@ def _positive(text: str) -> int:
     if number <= 0:
         raise argparse.ArgumentTypeError("must be a positive number")
     return number
+
+
+def _interval(text: str) -> int:
+    seconds = int(text)
+    if not 60 <= seconds <= 366 * 86400:
+        raise argparse.ArgumentTypeError("must be at least 60 seconds and at most a year")
+    return seconds
 
 
 def _port_number(text: str) -> int:
@@ -234,6 +242,39 @@ def _add_stages(adder: _Adder) -> None:
     serve.add_argument(
         "--rate-limit-every", type=int, default=0, metavar="N",
         help="answer every N-th request with 429 and the Hub's rate headers (default: never)",
+    )  # fmt: skip
+
+
+def _add_watches(adder: _Adder) -> None:
+    keep = adder.command(
+        "watch",
+        "re-read chosen models and tell what changed and who newly descends from them",
+        "herdbook watch HuggingFaceTB/SmolLM2-135M --every 3600 --home smol",
+        watch.watch,
+    )
+    keep.add_argument("models", nargs="+", metavar="MODEL", help="owner/name")
+    _endpoint(keep)
+    keep.add_argument(
+        "--limit", type=_positive, default=200, metavar="N",
+        help="enter at most so many new descendants (default: 200)",
+    )  # fmt: skip
+    often = keep.add_mutually_exclusive_group()
+    often.add_argument(
+        "--every", type=_interval, metavar="SECONDS", help="watch again and again (at least 60)"
+    )
+    often.add_argument("--once", action="store_true", help="watch once (the default)")
+    _json(keep)
+    webhook = adder.command(
+        "webhook",
+        "receive the Hub's webhooks into the queue of the next crawl",
+        "herdbook webhook --port 8502 --home smol",
+        watch.webhook,
+    )
+    _port(webhook, 8502)
+    webhook.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
+    webhook.add_argument(
+        "--secret-file", type=Path, metavar="FILE",
+        help="holds the webhook's secret (default: $HERDBOOK_WEBHOOK_SECRET)",
     )  # fmt: skip
 
 
