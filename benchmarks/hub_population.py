@@ -48,6 +48,7 @@ _FLOOR_SHARE = 0.02
 # count grows about as this power of the time since the floor.
 _GROWTH = 1.8
 _MISSING_SHARE = 0.04
+_MAX_ATTEMPTS = 16
 _DISABLED_ONE_IN = 5_000
 
 
@@ -176,28 +177,34 @@ class Population:
 
         A parent is always earlier than its child. Where the row names itself, so does the model.
         """
-        slot = self._first_slot[self.row_numbers(index)] + which
-        is_self = self._is_self[slot]
+        is_self = self._is_self[self._first_slot[self.row_numbers(index)] + which]
+        is_missing = self._is_missing(index, which)
         found = index.copy()
-        asked, asked_which = index, which
-        open_ = np.flatnonzero(~is_self & ~self._is_missing(index, which))
-        asked, asked_which = index[open_], which[open_]
-        while len(open_):
-            # Mild preference for recent models; the first parent may be copied from another model.
-            draw = self._draws.share("parent", asked, asked_which) ** 0.5
+        waiting = np.flatnonzero(~is_self & ~is_missing)
+        asked, asked_which = index[waiting], which[waiting]
+        attempt = np.zeros_like(asked)
+        while len(waiting):
+            # Mild preference for recent models.
+            draw = self._draws.share("parent", asked, asked_which, attempt) ** 0.5
             target = (asked * draw).astype(np.int64)
-            copies = self._draws.share("copy", asked, asked_which) >= self._new_parent_share
             first = np.zeros_like(target)
-            copies &= self._first_is_other[self.row_numbers(target)]
-            copies &= ~self._is_missing(target, first) & (asked_which == 0)
-            found[open_[~copies]] = target[~copies]
-            open_, asked, asked_which = open_[copies], target[copies], first[copies]
-        return np.where(is_self, index, np.where(self._is_missing(index, which), -1, found))
+            copies = self._draws.share("copy", asked, asked_which) >= self._new_parent_share
+            # Only the first parent is copied: several from one model would be the same.
+            copies &= (asked_which == 0) & (attempt < _MAX_ATTEMPTS)
+            can_copy = self._first_is_other[self.row_numbers(target)]
+            can_copy &= ~self._is_missing(target, first)
+            found[waiting[~copies]] = target[~copies]
+            # What another model named; where that one names nobody, look for another one.
+            asked = np.where(can_copy, target, asked)[copies]
+            attempt = np.where(can_copy, 0, attempt + 1)[copies]
+            waiting, asked_which = waiting[copies], asked_which[copies]
+        return np.where(is_self, index, np.where(is_missing, -1, found))
 
     def _is_missing(self, index: Ints, which: Ints) -> NDArray[np.bool_]:
         # The first model of all has no earlier one.
-        is_missing = self._draws.share("missing", index, which) < _MISSING_SHARE
-        return np.logical_or(is_missing, index == 0)
+        is_missing: NDArray[np.bool_] = index == 0
+        is_missing |= self._draws.share("missing", index, which) < _MISSING_SHARE
+        return is_missing
 
     def ids(self, index: Ints) -> list[bytes]:
         """Each model's id; all are different, in lower case too."""

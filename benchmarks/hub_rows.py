@@ -40,6 +40,7 @@ _COMPUTED = _WEIGHT_FORMATS | {
     "conversational", "deploy:azure", "diffusers", "endpoints_compatible", "eval-results",
     "imatrix", "text-embeddings-inference", "text-generation-inference",
 }  # fmt: skip
+_MODEL_TYPE_SHARE = 0.2
 _COMPUTED_PREFIXES = ("arxiv:", "base_model:", "dataset:", "deploy:", "doi:", "license:", "region:")
 
 
@@ -172,16 +173,21 @@ def _model_types(rows: Sequence[Row]) -> frozenset[str]:
     """Tags that are model types.
 
     The Hub writes library, weight formats, model type, task, and only then what the card says: a
-    word that repeatedly stands between the formats and the task is a model type.
+    word that stands between the formats and the task, in a good part of its uses, is a model type.
     """
-    counts = Counter(
+    between = Counter(
         tag
         for row in rows
         if row.pipeline_tag is not None and "transformers" in row.tags
         for tag, after in [_after_formats(row.tags)]
         if after == row.pipeline_tag and re.fullmatch(r"[a-z0-9_-]+", tag)
     )
-    return frozenset(tag for tag, count in counts.items() if count > 1)
+    uses = Counter(tag for row in rows for tag in set(row.tags))
+    return frozenset(
+        tag
+        for tag, count in between.items()
+        if count > 1 and count >= _MODEL_TYPE_SHARE * uses[tag]
+    )
 
 
 def _after_formats(tags: Sequence[str]) -> tuple[str, str]:

@@ -35,6 +35,18 @@ FIELDS = (
     "pipeline_tag", "private", "safetensors", "sha", "tags", "trendingScore",
 )  # fmt: skip
 _MARK = re.compile(rb'(")?\\u0001([a-z])([0-9]+)\\u0002(",|":0|")?')
+_HEADS = {
+    "any-to-any": "ForConditionalGeneration",
+    "automatic-speech-recognition": "ForConditionalGeneration",
+    "fill-mask": "ForMaskedLM",
+    "image-classification": "ForImageClassification",
+    "image-text-to-text": "ForConditionalGeneration",
+    "question-answering": "ForQuestionAnswering",
+    "text-classification": "ForSequenceClassification",
+    "text-generation": "ForCausalLM",
+    "token-classification": "ForTokenClassification",
+    "translation": "ForConditionalGeneration",
+}
 _CONTEXT_LENGTHS = (2048, 4096, 8192, 32768, 40960, 131072, 262144)
 
 
@@ -148,8 +160,7 @@ def _config(row: Row, lookups: Lookups) -> dict[str, Any] | None:
     if model_type is None:
         return None
     words = (word[:1].upper() + word[1:] for word in re.split(r"[_-]", model_type))
-    head = "ForCausalLM" if row.pipeline_tag == "text-generation" else "ForConditionalGeneration"
-    guessed = "".join(words) + (head if row.pipeline_tag else "Model")
+    guessed = "".join(words) + _HEADS.get(row.pipeline_tag or "", "Model")
     config: dict[str, Any] = {
         "architectures": [lookups.architectures.get(model_type, guessed)],
         "model_type": model_type,
