@@ -75,9 +75,7 @@ def read_card(card_text: str) -> Card:
     """
     problems = []
     if len(card_text) > MAX_CARD_CHARACTERS:
-        problems.append(
-            f"a card of {len(card_text)} characters; only the first {MAX_CARD_CHARACTERS} were read"
-        )
+        problems.append(f"longer than {MAX_CARD_CHARACTERS} characters; the rest was not read")
         card_text = card_text[:MAX_CARD_CHARACTERS]
     block, body = _split(card_text)
     metadata: Mapping[str, object] = {}
