@@ -16,6 +16,7 @@ __all__ = ["QUANTISATION_TAGS", "quantisation_of", "quantisation_of_tags"]
 _BIT_KEYS = ("bits", "w_bit", "nbits", "num_bits", "weight_bits")
 _MAX_BITS = 64
 _MAX_GROUPS = 100
+_MAX_METHOD_CHARACTERS = 64
 _BLOCK_FORMATS = ("nvfp4", "mxfp4", "mxfp8")
 _METHOD_TAGS = {
     "aqlm": "aqlm", "auto-round": "auto-round", "awq": "awq", "bitsandbytes": "bitsandbytes",
@@ -64,7 +65,7 @@ def quantisation_of(config: Mapping[str, object]) -> str | None:
 
 def _lower(value: object) -> str | None:
     word = clean_word(value)
-    return word.lower() if word is not None else None
+    return word[:_MAX_METHOD_CHARACTERS].lower() if word is not None else None
 
 
 def _joined(method: str | None, detail: str | None) -> str | None:
