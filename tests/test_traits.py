@@ -386,9 +386,9 @@ def test_real_tags_give_the_licences_and_languages_that_another_reader_found(sha
             n_agreed += len(short & set(read.languages))
     assert n_models == 15_904
     # The other reader gives license_name where a card has one, whatever its license.
-    assert n_licences > 10_000
-    assert n_agreed_licences / n_licences > 0.99
-    assert n_agreed / n_stated > 0.99
+    assert (n_agreed_licences, n_licences) == (10_278, 10_289)
+    # Of the languages that it took from the cards, 132 of 10,163 are no tags.
+    assert (n_agreed, n_stated) == (10_031, 10_163)
 
 
 # Tokenizer
