@@ -30,6 +30,7 @@ from lineage.store.descent import (
     claimed_children,
     current_names,
     descendants,
+    former_names,
     last_problem,
     previous_watch,
     states,
@@ -169,9 +170,15 @@ class _Listing:
     is_complete: bool
 
     @classmethod
-    def read(cls, hub: Hub, parent: str, max_pages: int) -> _Listing:
-        children, is_complete = list_children(hub, parent, max_pages=max_pages)
-        return cls({child.repo_id: child for child in children}, is_complete)
+    def read(cls, hub: Hub, names: Sequence[str], max_pages: int) -> _Listing:
+        """Ask for the children of one parent under each of its names."""
+        found: dict[str, ListedChild] = {}
+        are_complete = True
+        for name in names:
+            children, is_complete = list_children(hub, name, max_pages=max_pages)
+            found.update((child.repo_id, child) for child in children)
+            are_complete &= is_complete
+        return cls(found, are_complete)
 
 
 class _Watch:
@@ -242,21 +249,24 @@ class _Watch:
         """
         listings, n_not_asked = self._list(roots)
         claimed = claimed_children(self._connection, listings)
-        found = {
-            child.repo_id: child
-            for parent, listing in listings.items()
-            for child in listing.children.values()
-            if (parent, child.repo_id) not in claimed
-        }
         missing = {
             child
             for (parent, child), is_tagged in claimed.items()
             if is_tagged and listings[parent].is_complete and child not in listings[parent].children
         }
-        known = states(self._connection, {*found, *missing})
-        new = [child for child in found.values() if not _is_current(child, known)]
+        listed = {one for listing in listings.values() for one in listing.children}
+        known = states(self._connection, listed | missing)
+        gone = {one for one, state in known.items() if state.status is RepoStatus.GONE}
+        found = {
+            child.repo_id: child
+            for parent, listing in listings.items()
+            for child in listing.children.values()
+            if child.repo_id in gone
+            or ((parent, child.repo_id) not in claimed and not _is_current(child, known))
+        }
+        new = list(found.values())
         new.sort(key=_newest_first)
-        lost = sorted(one for one in missing if one not in known or known[one].status != "gone")
+        lost = sorted(missing - gone)
         few = self._limit
         reading = dict.fromkeys(
             [*(child.repo_id for child in new[:few]), *lost[:few], *requested[:few]]
@@ -276,7 +286,8 @@ class _Watch:
         listings: dict[str, _Listing] = {}
         for root in track(roots, "listing", len(roots)):
             try:
-                listings[root] = _Listing.read(self._hub, root, _MAX_PAGES)
+                names = [root, *former_names(self._connection, root)]
+                listings[root] = _Listing.read(self._hub, names, _MAX_PAGES)
             except CrawlError as error:
                 self._problems[root] = f"its descendants could not be listed: {error}"
         fathers, leaves = self._known_descendants(roots)
@@ -294,7 +305,7 @@ class _Watch:
             parent = queue.popleft()
             asked.add(parent)
             try:
-                listings[parent] = _Listing.read(self._hub, parent, _MAX_PAGES_FOLLOWED)
+                listings[parent] = _Listing.read(self._hub, [parent], _MAX_PAGES_FOLLOWED)
             except CrawlError as error:
                 self._failures.append(f"the children of {parent} could not be listed: {error}")
                 if isinstance(error, RetryableError):

@@ -17,6 +17,7 @@ __all__ = [
     "claimed_children",
     "current_names",
     "descendants",
+    "former_names",
     "last_problem",
     "previous_watch",
     "states",
@@ -139,6 +140,14 @@ def current_names(connection: duckdb.DuckDBPyConnection, ids: Collection[str]) -
             [sorted(ids)],
         ).fetchall()
     )
+
+
+def former_names(connection: duckdb.DuckDBPyConnection, repo_id: str) -> tuple[str, ...]:
+    """The ids that lead to a repository: tags of its children may still hold them."""
+    rows = connection.execute(
+        "SELECT old_id FROM alias WHERE new_id = ? AND old_id <> new_id ORDER BY old_id", [repo_id]
+    ).fetchall()
+    return tuple(old_id for (old_id,) in rows)
 
 
 def last_problem(connection: duckdb.DuckDBPyConnection, repo_id: str) -> str | None:
