@@ -77,6 +77,8 @@ def evaluations(metadata: Mapping[str, object], entries: object = None) -> tuple
     >>> [(r.name, r.value) for r in evaluations({"model-index": [index]}, [entry])]
     [('acc/mmlu', 61.0), ('score/cais/hle', 20.9)]
     """
+    if not entries and not metadata.get("model-index"):  # as most records of a listing
+        return ()
     found: dict[str, EvalResult] = {}
     seen: set[tuple[str, tuple[str | None, ...]]] = set()
     for stated in (*_of_index(metadata), *_of_entries(entries)):
