@@ -12,6 +12,7 @@ from pathlib import Path
 from crawler.errors import CrawlError
 from lineage import __version__
 from lineage.cli import questions, stages, watch
+from lineage.cli.ingest import add_ingest
 from lineage.cli.output import say
 from lineage.errors import HerdbookError
 
@@ -66,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     adder = _Adder(commands)
     _add_stages(adder)
     _add_watches(adder)
+    add_ingest(adder, _Adder)
     _add_questions(adder)
     return parser
 
