@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crawler.errors import CrawlError
 from lineage import __version__
-from lineage.cli import questions, stages, watch
+from lineage.cli import claims, questions, stages, watch
 from lineage.cli.ingest import add_ingest
 from lineage.cli.output import say
 from lineage.errors import HerdbookError
@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_watches(adder)
     add_ingest(adder, _Adder)
     _add_questions(adder)
+    claims.register(adder.command, _json)
     return parser
 
 
