@@ -222,6 +222,9 @@ def test_the_quantisation_is_the_method_and_format_of_the_configuration(config, 
         (["gguf", "safetensors"], None),
         (["gguf", "safetensors", "fp8"], "fp8"),
         (["safetensors"], None),
+        (["1-bit", "8bit"], "1bit"),
+        (["8bit", "hqq"], "hqq-8bit"),
+        (["0-bit", "9-bit"], None),
     ],
 )
 def test_tags_state_a_quantisation_where_the_configuration_states_none(tags, expected):
@@ -508,6 +511,11 @@ def test_headings_in_code_and_comments_are_no_sections():
     assert "how_to_use" not in shape.present
 
 
+def test_headings_have_one_to_six_marks_and_a_space():
+    assert card_shape("# A\n###### B\n#\n#\tC").sections == 4
+    assert card_shape("####### A\n#A\n # A").sections == 0
+
+
 def test_text_of_the_next_section_does_not_fill_an_empty_one():
     assert card_shape("## Uses\n## Other\nText.").present == ()
     assert card_shape("## Uses\n### For verse\nText.").present == ("intended_use",)
@@ -528,6 +536,7 @@ def test_data_to_test_on_is_no_training_data():
         ("## News\nIt writes Danish verse today.", False),
         ("![it writes Danish verse every day](x.png)", False),
         ("# A\n## B\nIt writes Danish verse today.", False),
+        ("It writes Danish verse today.\n# Title", True),
     ],
 )
 def test_an_opening_sentence_describes_a_model(text, described):
