@@ -233,6 +233,15 @@ def test_tags_state_a_quantisation_where_the_configuration_states_none(tags, exp
     assert stated.quantisation == "hqq"
 
 
+@pytest.mark.parametrize("stated", ["gptq", [1], 4, True, {"quant_method": {"a": 1}}])
+def test_a_quantisation_that_is_no_mapping_of_words_is_not_stated(stated):
+    assert facts(config={"quantization_config": stated}).quantisation is None
+    assert facts(config={"text_config": {"quantization_config": stated}}).quantisation is None
+    assert facts(config={"quantization_config": {"quant_method": "x", "bits": 65}}) == facts(
+        config={"quantization_config": {"quant_method": "x"}}
+    )
+
+
 def test_gguf_is_a_quantisation_only_where_no_safetensors_are():
     assert facts(gguf={"total": 3}).quantisation == "gguf"
     assert facts(gguf={"total": 3}, safetensors={"total": 3}).quantisation is None
