@@ -44,7 +44,10 @@ def has_mark(text: str) -> bool:
 
 
 def marked_blocks(text: str) -> Iterator[Block]:
-    """Fenced blocks, preformatted HTML, then runs of lines that look like YAML; no others."""
+    """Fenced blocks, preformatted HTML, then runs of lines that look like YAML; no others.
+
+    No character is in two of them.
+    """
     fences = list(_FENCE.finditer(text))
     outside: list[str] = []
     at = end = 0
@@ -63,26 +66,30 @@ def marked_blocks(text: str) -> Iterator[Block]:
         end = fences[stop].end() if closed else len(text)
         at = stop + 1
     outside.append(text[end:])
-    yield from _preformatted(text)
-    yield from loose_blocks("\n\n".join(outside))
+    yield from _unfenced("\n\n".join(outside))
 
 
-def _preformatted(text: str) -> Iterator[Block]:
-    """What stands between tags, the outer ones where one stands inside another."""
-    end = 0
+def _unfenced(text: str) -> Iterator[Block]:
+    """What stands between tags, the outer ones where one stands inside another; then the rest."""
+    outside: list[str] = []
+    end = seen = 0
     unclosed: set[str] = set()
-    for match in _PRE.finditer(text):
+    for match in _PRE.finditer(text) if has_mark(text) else ():
         tag = match[1].lower()
-        if match.start() < end or tag in unclosed:
+        if match.start() < seen or tag in unclosed:
             continue
         closing = _CLOSING[tag].search(text, match.end())
         if closing is None:
             unclosed.add(tag)
             continue
-        end = closing.end()
+        seen = closing.end()
         inner = _TAGS.sub("", text[match.end() : closing.start()])
         if has_mark(inner):
             yield Block(html.unescape(inner), _line_above(text, match.start()))
+            outside.append(text[end : match.start()])
+            end = seen
+    outside.append(text[end:])
+    yield from loose_blocks("\n\n".join(outside))
 
 
 def _line_above(text: str, position: int) -> str:

@@ -77,8 +77,9 @@ class RecipeParent:
     weight
         Its share as one number, None where it is unstated or varies between tensors; the plain
         mean of a gradient's values. For methods that average (linear, slerp) the shares sum to
-        one, unless the recipe says ``normalize: false``; for a stack of layers the share is that
-        of the layers; for all others the number is what the recipe states.
+        one where all are known, unless the recipe says ``normalize: false``; for a stack of
+        layers the share is that of the layers; for all others, and where some are unknown, the
+        number is the weight that the recipe states.
     is_base
         Whether it is a base that is not merged itself, of which task vectors are taken.
     lora

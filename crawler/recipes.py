@@ -103,9 +103,9 @@ def find_recipes(card_text: str, child: str) -> tuple[MergeRecipe, ...]:
     the Hub ids that stand in the card, where exactly one fits. At most 1 MiB of the card and 64
     recipes are read.
     """
-    if not has_mark(card_text):  # the quick way out for most cards
-        return ()
     text = _unix(card_text[:_MAX_CHARACTERS])
+    if not has_mark(text):  # the quick way out for most cards
+        return ()
     tried = islice(_tried(text, child), _MAX_RECIPES)
     found = [(recipe, heading) for recipes, heading in tried for recipe in recipes][:_MAX_RECIPES]
     recipes = name_stages([one for one, _ in found], [heading for _, heading in found])
