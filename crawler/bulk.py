@@ -216,7 +216,7 @@ def understand(
         What the table is read as.
     columns
         Of the table, in order. Of several that mean one field, the best synonym counts, and of
-        equals the first.
+        equals the shortest spelling, then the first.
     mapped
         What a person said: field to column; an empty column means that the table has no such field.
 
@@ -234,7 +234,8 @@ def understand(
     stated = _stated(kind, columns, mapped or {})
     fields = {field: name for field, name in stated.items() if name}
     names: dict[str, str] = {}
-    for column in columns:
+    # The plainest spelling of a word counts: a snapshot has its own "_id" beside the model's "id".
+    for column in sorted(columns, key=lambda one: len(one.name)):
         names.setdefault(normal_name(column.name), column.name)
     for field in FIELDS[kind]:
         taken = set(fields.values())

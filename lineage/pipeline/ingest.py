@@ -149,8 +149,7 @@ def _entered(connection: duckdb.DuckDBPyConnection, plan: Plan) -> IngestReport:
 
 def _enter_downloads(connection: duckdb.DuckDBPyConnection, plan: Plan) -> IngestReport:
     cells = model_cells(plan) | moment_cells(plan) | count_cells(plan)
-    rows = plan.table.select(cells)
-    store.stage_rows(connection, rows, names=names_of(plan), needs_owner=True)
+    n_rows = _staged(connection, plan, cells, needs_owner=True)
     new, known = store.enter_counts(connection, plan.source, is_dry=plan.options.is_dry_run)
     counts = (("observations", new), ("known already", known))
     shown = (
@@ -158,7 +157,20 @@ def _enter_downloads(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Inges
         "observed_at",
         *(f for f in (*COUNTS, Field.TRENDING) if f in plan.found.fields),
     )
-    return _report(connection, plan, len(rows), {}, counts, shown, list(cells))
+    return _report(connection, plan, n_rows, {}, counts, shown, list(cells))
+
+
+def _staged(
+    connection: duckdb.DuckDBPyConnection,
+    plan: Plan,
+    cells: dict[str, str],
+    *,
+    needs_owner: bool,
+) -> int:
+    """Stage `cells` of every row; returns how many there are."""
+    rows = plan.table.select(cells)
+    store.stage_rows(connection, rows, names=names_of(plan), needs_owner=needs_owner)
+    return len(rows)
 
 
 def _enter_scores(connection: duckdb.DuckDBPyConnection, plan: Plan) -> IngestReport:
@@ -192,13 +204,12 @@ def _enter_models(connection: duckdb.DuckDBPyConnection, plan: Plan) -> IngestRe
         cells["is_removed"] = (
             f"{table.moment(removed_at)} IS NOT NULL" if removed_at is not None else "false"
         )
-    rows = table.select(cells)
-    store.stage_rows(connection, rows, needs_owner=False)
+    n_rows = _staged(connection, plan, cells, needs_owner=False)
     counts, unread = ingest_models(
         connection, table, plan.found, plan.source, is_dry=plan.options.is_dry_run
     )
     shown = ("repo_id", "last_modified", "is_removed", *(f for f in COUNTS if f in fields))
-    return _report(connection, plan, len(rows), {}, counts, shown, list(cells), unread=unread)
+    return _report(connection, plan, n_rows, {}, counts, shown, list(cells), unread=unread)
 
 
 def _report(

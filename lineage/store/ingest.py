@@ -101,11 +101,15 @@ def stage_rows(
             _join_names(connection, names)
     finally:
         connection.unregister("incoming")
-    _read_names(connection, needs_owner)
+    plain = is_repo_id_sql("trim(raw.given)")
+    if needs_owner:
+        plain += " AND contains(raw.given, '/')"
+    _read_names(connection, plain)
     keyless = "" if names is None else " WHEN raw.given IS NULL THEN unkeyed"
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE ingest_row AS SELECT raw.*, ingest_name.repo_id,"
-        f" CASE WHEN ingest_name.repo_id IS NOT NULL THEN NULL{keyless}"
+        "CREATE OR REPLACE TEMP TABLE ingest_row AS SELECT raw.*,"
+        f" CASE WHEN {plain} THEN trim(raw.given) ELSE ingest_name.repo_id END AS repo_id,"
+        f" CASE WHEN {plain} OR ingest_name.repo_id IS NOT NULL THEN NULL{keyless}"
         " WHEN raw.given IS NULL THEN 'no id' ELSE ingest_name.reason END AS refusal"
         " FROM ingest_raw AS raw LEFT JOIN ingest_name ON ingest_name.given = raw.given"
     )
@@ -128,41 +132,31 @@ def _join_names(connection: duckdb.DuckDBPyConnection, names: pa.Table) -> None:
         connection.unregister("named")
 
 
-def _read_names(connection: duckdb.DuckDBPyConnection, needs_owner: bool) -> None:
-    """``ingest_name``: every cell that names a model, once; plain ids never leave the database."""
+def _read_names(connection: duckdb.DuckDBPyConnection, plain: str) -> None:
+    """``ingest_name``: every cell that is no `plain` id, once, and the model that it names."""
     import pyarrow as pa
 
-    plain = is_repo_id_sql("trim(given)")
-    if needs_owner:
-        plain += " AND contains(given, '/')"
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE ingest_name AS"
-        f" SELECT given, CASE WHEN {plain} THEN trim(given) END AS repo_id, '' AS reason"
-        " FROM (SELECT DISTINCT given FROM ingest_raw WHERE given IS NOT NULL)"
-    )
-    others = [
+    cells = [
         cell
         for (cell,) in connection.execute(
-            "SELECT given FROM ingest_name WHERE repo_id IS NULL"
+            "SELECT DISTINCT given FROM ingest_raw AS raw"
+            f" WHERE given IS NOT NULL AND NOT ({plain})"
         ).fetchall()
     ]
-    if not others:
-        return
-    read = [model_named(cell) for cell in others]
+    read = [model_named(cell) for cell in cells]
     text = pa.string()
     connection.register(
         "read_names",
         pa.table(
             {
-                "given": pa.array(others, text),
+                "given": pa.array(cells, text),
                 "repo_id": pa.array([repo_id for repo_id, _ in read], text),
                 "reason": pa.array([reason for _, reason in read], text),
             }
         ),
     )
     try:
-        connection.execute("DELETE FROM ingest_name WHERE repo_id IS NULL")
-        connection.execute("INSERT INTO ingest_name SELECT given, repo_id, reason FROM read_names")
+        connection.execute("CREATE OR REPLACE TEMP TABLE ingest_name AS SELECT * FROM read_names")
     finally:
         connection.unregister("read_names")
 
