@@ -147,7 +147,8 @@ def test_no_text_makes_the_readers_of_configurations_fail(text):
 
 YAML_PIECES = st.sampled_from(
     ["a", "b: ", "- ", "\n", "\n  ", "[", "]", "{", "}", ", ", ": ", "? ", "| ", "> ", "'", '"',
-     "#", "---\n", "...\n", "&x ", "*x", "!!int 1", "<<: ", "\t", "0", "%YAML 1.1\n", "\u2028", "\x85"]
+     "#", "---\n", "...\n", "&x ", "*x", "!!int 1", "<<: ", "\t", "0", "%YAML 1.1\n",
+     "\u2028", "\x85"]
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import tarfile
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -212,32 +213,17 @@ def _against_mergekit(
     found: ClaimsEvaluation, known: Sequence[_Known], recipes: Path | None
 ) -> None:
     """Recipes as mergekit reads them, word for word; nothing where it is not installed."""
-    try:
-        from mergekit.config import MergeConfiguration
-    except ImportError:
-        return
     texts = [
         (one.child, str(ClaimSource.CARD_RECIPE), block)
         for one in known
         for block in _FENCED.findall(one.text.replace("\r\n", "\n"))
+        if "merge_method" in block
     ]
     for path in sorted(recipes.glob("*.y*ml")) if recipes is not None else ():
         texts.append((path.name, str(ClaimSource.MERGE_RECIPE), path.read_text("utf-8")))
     for child, source, text in texts:
-        if "merge_method" not in text:
-            continue
-        expected: set[str] = set()
-        names: set[str] = set()
-        try:
-            for document in yaml.safe_load_all(text):
-                for stage in document if isinstance(document, list) else [document]:
-                    merge = {key: value for key, value in stage.items() if key != "name"}
-                    names.add(str(stage.get("name")))
-                    for model in MergeConfiguration.model_validate(merge).referenced_models():
-                        expected.add(model.model.path)
-                        if model.lora is not None:
-                            expected.add(model.lora.path)
-        except Exception:  # whatever a foreign reader refuses is no truth
+        expected = _words_by_mergekit(text)
+        if expected is None:
             continue
         try:
             merges = parse_recipes(text, child)
@@ -250,7 +236,29 @@ def _against_mergekit(
             for mention in (parent.mention, parent.lora)
             if mention is not None
         }
-        found.compare("mergekit's own reading", source, child, claimed, expected - names)
+        found.compare("mergekit's own reading", source, child, claimed, expected)
+
+
+def _words_by_mergekit(text: str) -> set[str] | None:
+    """The models that mergekit finds in a recipe, stages apart; None where it finds no recipe."""
+    words: set[str] = set()
+    stages: set[str] = set()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what mergekit imports has its own
+            from mergekit.config import MergeConfiguration
+
+        for document in yaml.safe_load_all(text):
+            for stage in document if isinstance(document, list) else [document]:
+                merge = {key: value for key, value in stage.items() if key != "name"}
+                stages.add(str(stage.get("name")))
+                for model in MergeConfiguration.model_validate(merge).referenced_models():
+                    words.add(model.model.path)
+                    if model.lora is not None:
+                        words.add(model.lora.path)
+    except Exception:  # not installed, or a text that it refuses: no truth either way
+        return None
+    return words - stages
 
 
 def _against_labels(found: ClaimsEvaluation, known: Sequence[_Known], labels: Path) -> None:

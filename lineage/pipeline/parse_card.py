@@ -104,7 +104,8 @@ class CardReading:
                 + (" (base)" if parent.is_base else "")
                 for parent in recipe.recipe.parents
             )
-            found.append(f"  {'recipe':<12} {recipe.recipe.method} of {', '.join(names)}")
+            said = f"{recipe.recipe.method} of {', '.join(names)}"
+            found.append(f"  {'recipe':<12} {_shortened(said)}")
         found += [f"  {'problem':<12} {_shortened(problem.reason)}" for problem in self.problems]
         return found
 
