@@ -21,6 +21,7 @@ from crawler.client import Hub
 from crawler.errors import CrawlError, RetryableError
 from crawler.records import RepoStatus, is_repo_id
 from lineage.errors import HerdbookError, UsageError
+from lineage.pipeline.crawl import crawl
 from lineage.pipeline.progress import track
 from lineage.pipeline.watched import WatchedModel, tell
 from lineage.pipeline.webhook import take_requests
@@ -73,14 +74,6 @@ class WatchReport:
     failures: tuple[str, ...]
 
 
-def _crawl(
-    home: Home, endpoint: str | None, *, ids: Sequence[str], now: datetime, hub: Hub
-) -> object:
-    from lineage.pipeline.crawl import crawl
-
-    return crawl(home, endpoint, ids=ids, now=now, hub=hub)
-
-
 def watch(
     home: Home,
     endpoint: str | None,
@@ -89,7 +82,7 @@ def watch(
     limit: int = DEFAULT_LIMIT,
     now: datetime | None = None,
     hub: Hub | None = None,
-    read: Read = _crawl,
+    read: Read = crawl,
 ) -> WatchReport:
     """Re-read repositories, look for their descendants, and compare with the watch before.
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import duckdb
 
 from crawler.records import RepoStatus
-from lineage.store.descent import Descent, RepoState, descendants, states
+from lineage.store.descent import Descent, RepoState, descendants, gone, states
 
 __all__ = ["Change", "Descendant", "WatchedModel", "tell"]
 
@@ -87,65 +87,62 @@ def tell(
     problem: str | None,
 ) -> WatchedModel:
     """Compare a model and its descendants now with what they were at `since`."""
+    state = states(connection, [name]).get(name)
     now = _Family.read(connection, name, None)
+    counts = len(now.present), sum(how.depth == 1 for how in now.present.values())
     if since is None:
-        return WatchedModel(repo_id, name, None, problem, now.state, (), *now.counts(), (), (), ())
+        return WatchedModel(repo_id, name, None, problem, state, (), *counts, (), (), ())
     then = _Family.read(connection, name, since)
-    added = [now.descendant(one) for one in now.present.values() if one.repo_id not in then.present]
-    new_ids = _newly_descended(now, then, since)
+    added = [how for one, how in now.present.items() if one not in then.present]
+    lost = [how for one, how in then.present.items() if one not in now.present]
+    known = states(connection, [*(now.descent.keys() - then.present.keys()),
+                                *(how.repo_id for how in lost)])  # fmt: skip
+    new = _newly_descended(now, then, known, since)
     return WatchedModel(
         repo_id,
         name,
         since,
         problem,
-        now.state,
-        _changes(then.state, now.state),
-        *now.counts(),
-        tuple(one for one in added if one.repo_id in new_ids),
-        tuple(one for one in added if one.repo_id not in new_ids),
-        _vanished(connection, now, then),
+        state,
+        _changes(states(connection, [name], since).get(name), state),
+        *counts,
+        tuple(_descendant(how, known) for how in added if how.repo_id in new),
+        tuple(_descendant(how, known) for how in added if how.repo_id not in new),
+        tuple(_descendant(how, known) for how in lost),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """A model and its descendants at one moment; `present` leaves out those that are gone."""
+    """The descendants of a model at one moment; `present` leaves out those that were gone."""
 
-    state: RepoState | None
     descent: Mapping[str, Descent]
-    states: Mapping[str, RepoState]
     present: Mapping[str, Descent]
 
     @classmethod
     def read(cls, connection: duckdb.DuckDBPyConnection, name: str, at: datetime | None) -> _Family:
         descent = descendants(connection, name, at)
-        known = states(connection, [name, *descent], at)
         # A repository that is gone still links its own children to their ancestors.
-        present = {
-            one: how
-            for one, how in descent.items()
-            if one not in known or known[one].status is not RepoStatus.GONE
-        }
-        return cls(known.get(name), descent, known, present)
-
-    def counts(self) -> tuple[int, int]:
-        """All descendants, and the direct ones."""
-        return len(self.present), sum(how.depth == 1 for how in self.present.values())
-
-    def descendant(self, how: Descent, status: RepoStatus | None = None) -> Descendant:
-        state = self.states.get(how.repo_id)
-        return Descendant(
-            how.repo_id,
-            how.relation,
-            how.through,
-            how.depth,
-            state.author if state else None,
-            state.created_at if state else None,
-            status or (state.status if state else RepoStatus.OK),
-        )
+        missing = gone(connection, at)
+        return cls(descent, {one: how for one, how in descent.items() if one not in missing})
 
 
-def _newly_descended(now: _Family, then: _Family, since: datetime) -> set[str]:
+def _descendant(how: Descent, known: Mapping[str, RepoState]) -> Descendant:
+    state = known.get(how.repo_id)
+    return Descendant(
+        how.repo_id,
+        how.relation,
+        how.through,
+        how.depth,
+        state.author if state else None,
+        state.created_at if state else None,
+        state.status if state else RepoStatus.OK,
+    )
+
+
+def _newly_descended(
+    now: _Family, then: _Family, known: Mapping[str, RepoState], since: datetime
+) -> set[str]:
     """Those to whom descent came since: a step of their way was claimed by a change of its child.
 
     A claim that is only new to the book, of a repository that did not change, makes nobody new.
@@ -155,7 +152,7 @@ def _newly_descended(now: _Family, then: _Family, since: datetime) -> set[str]:
         if how.repo_id in then.present:
             continue
         is_back = how.repo_id in then.descent  # it was gone then
-        state = now.states.get(how.repo_id)
+        state = known.get(how.repo_id)
         changed_at = state.last_modified if state else None
         is_claimed_since = how.first_seen > since and (
             changed_at is None or changed_at >= since - _LAG
@@ -163,17 +160,6 @@ def _newly_descended(now: _Family, then: _Family, since: datetime) -> set[str]:
         if is_back or is_claimed_since or how.through in new:
             new.add(how.repo_id)
     return new
-
-
-def _vanished(
-    connection: duckdb.DuckDBPyConnection, now: _Family, then: _Family
-) -> tuple[Descendant, ...]:
-    lost = [how for one, how in then.present.items() if one not in now.present]
-    present = states(connection, [how.repo_id for how in lost])
-    return tuple(
-        then.descendant(how, present[how.repo_id].status if how.repo_id in present else None)
-        for how in lost
-    )
 
 
 def _changes(then: RepoState | None, now: RepoState | None) -> tuple[Change, ...]:

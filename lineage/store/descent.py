@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 
@@ -18,6 +18,7 @@ __all__ = [
     "current_names",
     "descendants",
     "former_names",
+    "gone",
     "last_problem",
     "previous_watch",
     "states",
@@ -55,13 +56,18 @@ class RepoState:
     last_modified: datetime | None
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Filtered by the parents' names as they are written, so that the scan stays one comparison a row;
+# times as numbers, because times with a zone are slow to hand over.
 _STANDING = """
-    SELECT coalesce(c.new_id, child) AS child, coalesce(p.new_id, parent) AS parent, relation,
-      source, first_seen
-    FROM claim LEFT JOIN alias AS c ON c.old_id = child LEFT JOIN alias AS p ON p.old_id = parent
-    WHERE parent IS NOT NULL AND coalesce(p.new_id, parent) IN (SELECT unnest($1::VARCHAR[]))
+    SELECT coalesce(c.new_id, child), coalesce(p.new_id, parent), relation, source,
+      epoch_us(first_seen)
+    FROM (SELECT child, parent, relation, source, first_seen FROM claim
+      WHERE parent IN (SELECT unnest($1::VARCHAR[])
+        UNION ALL SELECT old_id FROM alias WHERE new_id IN (SELECT unnest($1::VARCHAR[])))
       AND ($2::TIMESTAMPTZ IS NULL AND ended_at IS NULL
-        OR first_seen <= $2 AND (ended_at IS NULL OR ended_at > $2))
+        OR first_seen <= $2 AND (ended_at IS NULL OR ended_at > $2)))
+    LEFT JOIN alias AS c ON c.old_id = child LEFT JOIN alias AS p ON p.old_id = parent
 """
 
 
@@ -80,20 +86,16 @@ def descendants(
         rows = connection.execute(_STANDING, [frontier, at]).fetchall()
         rows.sort(key=lambda row: (_RANK.get(row[3], len(_RANK)), row[1], row[2] or "~"))
         level: dict[str, Descent] = {}
-        for child, parent, relation, _, first_seen in rows:
+        for child, parent, relation, _, claimed_us in rows:
             if child in seen:
                 continue
+            first_seen = _EPOCH + timedelta(microseconds=claimed_us)
             known = level.get(child)
             if known is None:
                 level[child] = Descent(child, parent, depth, relation, first_seen)
             elif known.through == parent:
-                level[child] = Descent(
-                    child,
-                    parent,
-                    depth,
-                    known.relation or relation,
-                    min(known.first_seen, first_seen),
-                )
+                relation, first_seen = known.relation or relation, min(known.first_seen, first_seen)
+                level[child] = Descent(child, parent, depth, relation, first_seen)
         found.update(sorted(level.items()))
         seen.update(level)
         frontier = sorted(level)
@@ -118,18 +120,30 @@ def claimed_children(
 def states(
     connection: duckdb.DuckDBPyConnection, ids: Collection[str], at: datetime | None = None
 ) -> dict[str, RepoState]:
-    """The latest state (at `at`) of those of `ids` that were ever seen."""
+    """The latest state (at `at`) of those of `ids` that were ever there."""
     rows = connection.execute(
         "WITH seen AS (SELECT * FROM snapshot WHERE repo_id IN (SELECT unnest($1::VARCHAR[]))"
         " AND ($2::TIMESTAMPTZ IS NULL OR observed_at <= $2)),"
         " latest AS (SELECT repo_id, arg_max(status, observed_at) AS status FROM seen GROUP BY 1),"
-        " readable AS (SELECT * FROM seen QUALIFY row_number() OVER (PARTITION BY repo_id"
-        " ORDER BY status NOT IN ('gone', 'disabled') DESC, observed_at DESC) = 1)"
+        " readable AS (SELECT * FROM seen WHERE status <> 'gone'"
+        " QUALIFY row_number() OVER (PARTITION BY repo_id"
+        " ORDER BY status <> 'disabled' DESC, observed_at DESC) = 1)"
         " SELECT repo_id, latest.status, revision, gated, coalesce(licence_name, licence), author,"
         " created_at, last_modified FROM latest JOIN readable USING (repo_id)",
         [sorted(ids), at],
     ).fetchall()
     return {row[0]: RepoState(row[0], RepoStatus(row[1]), *row[2:]) for row in rows}
+
+
+def gone(connection: duckdb.DuckDBPyConnection, at: datetime | None = None) -> set[str]:
+    """Every repository that is gone (or was at `at`)."""
+    rows = connection.execute(
+        "SELECT repo_id FROM snapshot WHERE repo_id IN (SELECT repo_id FROM snapshot WHERE"
+        " status = 'gone') AND ($1::TIMESTAMPTZ IS NULL OR observed_at <= $1)"
+        " GROUP BY 1 HAVING arg_max(status, observed_at) = 'gone'",
+        [at],
+    ).fetchall()
+    return {repo_id for (repo_id,) in rows}
 
 
 def current_names(connection: duckdb.DuckDBPyConnection, ids: Collection[str]) -> Mapping[str, str]:
