@@ -118,9 +118,9 @@ def _name(value: object) -> _Name | None:
         added = value.get("lora")
         lora = lora or _word(mapping_of(added).get("path") if isinstance(added, dict) else added)
         value = value.get("model", value.get("path", value.get("model_path")))
-    word = _word(value)
-    model, _, added_word = (word or "").partition("+")
-    return _Name(model.strip(), lora or added_word.strip() or None) if model.strip() else None
+    model, _, added_word = (_word(value) or "").partition("+")
+    word = _word(model)
+    return _Name(word, lora or _word(added_word)) if word else None
 
 
 # ---- models and layers -----------------------------------------------------------------

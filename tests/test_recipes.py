@@ -385,6 +385,24 @@ def test_a_weight_that_is_no_sane_number_is_unstated(weight):
     assert (parent.weight, parent.weights) == (None, ())
 
 
+def test_the_largest_sane_weight_is_kept():
+    text = "merge_method: ties\nmodels: [{model: a/x, parameters: {weight: -1e9}}]"
+    assert parse_recipe(text, CHILD).parents[0].weight == -1e9
+
+
+def test_of_many_parameters_the_first_are_kept():
+    stated = ", ".join(f"p{n}: {n}" for n in range(20))
+    text = f"merge_method: ties\nmodels: [{{model: a/x}}]\nparameters: {{{stated}}}"
+    names = [parameter.name for parameter in parse_recipe(text, CHILD).parameters]
+    assert names == [f"p{n}" for n in range(16)]
+
+
+@pytest.mark.parametrize("model", ["null+b/lora", "+b/lora", "null", "''", "{path: null}"])
+def test_an_empty_name_is_no_model(model):
+    text = f"merge_method: linear\nmodels: [{{model: {model}}}, {{model: a/x}}]"
+    assert list(shares(parse_recipe(text, CHILD))) == ["a/x"]
+
+
 def test_as_many_values_as_are_allowed_are_kept():
     values = ", ".join("1" * 256)
     text = f"merge_method: ties\nmodels: [{{model: a/x, parameters: {{weight: [{values}]}}}}]"
@@ -392,7 +410,7 @@ def test_as_many_values_as_are_allowed_are_kept():
 
 
 @pytest.mark.parametrize(
-    "span", ["[4, 4]", "[-1, 4]", "[0, 1.5]", "[0, 1e9]", "[1]", "4", "[a, b]"]
+    "span", ["[4, 4]", "[-1, 4]", "[0, 1.5]", "[0, 1e9]", "[1]", "4", "[a, b]", "[1, b]"]
 )
 def test_layers_that_cannot_be_are_none(span):
     text = (
