@@ -1,71 +1,183 @@
-"""Which repositories exist, and which changed: the Hub's listing page by page, resumable.
+"""Which repositories exist, and what the Hub says of them all: its listing, page by page.
 
-The Hub's own client stops at the first record it cannot read; here every page is archived before
-it is parsed, and every record is parsed on its own.
+The Hub's own client stops at the first record it cannot read. Here a page is archived before it is
+parsed, every record is parsed on its own, and what cannot be parsed is kept with its reason.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
-from crawler.archive import Archive
-from crawler.cards import text_of
-from crawler.client import Hub
-from crawler.errors import MalformedError, NotFoundError
-from crawler.records import RepoStatus, is_repo_id
+import orjson
 
-__all__ = ["ListedRepo", "Page", "ParseFailure", "list_pages", "list_repositories", "parse_record"]
+from crawler.cards import declared_parents, relation_of, text_of
+from crawler.errors import MalformedError, NotFoundError, TruncatedError
+from crawler.evaluations import evaluations
+from crawler.recorded import RecordedHub
+from crawler.records import Claim, ClaimSource, EvalResult, RepoStatus, is_repo_id
+from crawler.tags import tag_parents
+from crawler.traits import Facts, facts_of
+
+__all__ = [
+    "ListedRepo",
+    "Page",
+    "ParseFailure",
+    "first_page",
+    "list_pages",
+    "listed_claims",
+    "parse_record",
+    "read_ids",
+    "read_listed",
+]
 
 PAGE_SIZE = 1000
 # What the public Hub accepts in listings; it refuses baseModels, childrenModelCount, usedStorage.
 _EXPAND = (
-    "author", "createdAt", "disabled", "downloads", "gated", "lastModified", "library_name",
-    "likes", "pipeline_tag", "private", "sha", "tags",
+    "author", "cardData", "config", "createdAt", "disabled", "downloads", "downloadsAllTime",
+    "evalResults", "gated", "gguf", "lastModified", "library_name", "likes", "model-index",
+    "pipeline_tag", "private", "safetensors", "sha", "tags", "trendingScore",
 )  # fmt: skip
 _COMMIT_DIGITS = 40
+_HEX = frozenset("0123456789abcdef")
 _MAX_REASON = 200
+_MAX_RAW = 4_000
+_MAX_TAGS = 500
+_MAX_TAG_CHARACTERS = 500
+_MAX_RECORD_BYTES = 64 << 20
+_NO_COMMIT = "0" * _COMMIT_DIGITS
+_TAG_ALONE = frozenset({ClaimSource.TAG})
+_TAG_AND_CARD = frozenset({ClaimSource.TAG, ClaimSource.CARD})
 
 
 @dataclass(frozen=True, slots=True)
 class ListedRepo:
     """One repository as a listing, or the head of its details, describes it.
 
-    ``None`` means "not stated". `revision` is None when the listing gives no commit.
+    ``None`` means "not stated". `revision` is None when the listing gives no commit. `state` is a
+    digest of everything here that is no count: two records with one state say the same. `sources`
+    are those of which `claims` are all that is said: a record without a copy of the card's
+    metadata says nothing of the card.
     """
 
     repo_id: str
     revision: str | None
     status: RepoStatus
+    gated: str | None
     author: str | None
     created_at: datetime | None
     last_modified: datetime | None
     downloads_30d: int | None
+    downloads_all_time: int | None
     likes: int | None
+    trending: float | None
     library: str | None
     pipeline_tag: str | None
     tags: tuple[str, ...]
+    facts: Facts
+    evaluations: tuple[EvalResult, ...]
+    claims: tuple[Claim, ...]
+    sources: frozenset[ClaimSource]
+    state: int
 
 
 @dataclass(frozen=True, slots=True)
 class ParseFailure:
-    """A record of a listing that could not be parsed, or an id that was not found."""
+    """A record that could not be parsed, or an id that was not found; `raw` is its text, cut."""
 
     repo_id: str
     code: str
     reason: str
+    raw: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: what was on it, and the address of the next (None after the last)."""
+    """One page: its address, what was on it, when it came, and the address of the next."""
 
+    url: str
     items: tuple[ListedRepo | ParseFailure, ...]
-    next_url: str | None = field(default=None)
+    at: datetime
+    next_url: str | None
+
+
+def parse_record(record: object, at: datetime) -> ListedRepo:
+    """Parse one record of a listing or of a repository's details, as it came at `at`.
+
+    Raises
+    ------
+    MalformedError
+        If it names no repository, or states what cannot be.
+    """
+    if not isinstance(record, dict):
+        raise MalformedError(f"a record is a {type(record).__name__}, not an object")
+    repo_id = record.get("id") or record.get("modelId")
+    if not isinstance(repo_id, str) or not is_repo_id(repo_id):
+        raise MalformedError(f"not a repository id: {str(repo_id)[:100]!r}")
+    sha = record.get("sha")
+    is_commit = isinstance(sha, str) and len(sha) == _COMMIT_DIGITS and _HEX.issuperset(sha)
+    revision = str(sha) if is_commit else None
+    status = RepoStatus.DISABLED if record.get("disabled") is True else RepoStatus.OK
+    gate = record.get("gated")
+    gated = None if not gate else gate[:20] if isinstance(gate, str) else "yes"
+    author, library = text_of(record.get("author")), text_of(record.get("library_name"))
+    created_at, last_modified = _time(record.get("createdAt")), _time(record.get("lastModified"))
+    pipeline_tag = text_of(record.get("pipeline_tag"))
+    tags = _tags(record.get("tags"))
+    facts = facts_of(record)
+    results = (
+        evaluations(record, record.get("evalResults"))
+        if record.get("model-index") or record.get("evalResults")
+        else ()
+    )
+    claims = listed_claims(record, repo_id, tags, revision or _NO_COMMIT, at)
+    sources = _TAG_AND_CARD if record.get("cardData") else _TAG_ALONE
+    state = _digest(
+        (
+            revision, status, gated, author, _stamp(created_at), _stamp(last_modified), library,
+            pipeline_tag, tags, [getattr(facts, name) for name in Facts.__slots__],
+            [(c.parent_text, c.relation, c.source) for c in claims],
+        )
+    )  # fmt: skip
+    return ListedRepo(
+        repo_id, revision, status, gated, author, created_at, last_modified,
+        _count(record.get("downloads")), _count(record.get("downloadsAllTime")),
+        _count(record.get("likes")), _score(record.get("trendingScore")), library, pipeline_tag,
+        tags, facts, results, claims, sources,
+        state,
+    )  # fmt: skip
+
+
+def listed_claims(
+    record: Mapping[str, object], child: str, tags: Sequence[str], revision: str, at: datetime
+) -> tuple[Claim, ...]:
+    """The parents that a record's tags and its copy of the card's metadata state."""
+    found: dict[tuple[str, str | None, ClaimSource], Claim] = {}
+    metadata = record.get("cardData")
+    if isinstance(metadata, dict) and metadata.get("base_model"):
+        relation = relation_of(metadata)
+        for mention in declared_parents(metadata, child):
+            found.setdefault(
+                (mention.words, relation, ClaimSource.CARD),
+                Claim(
+                    child, mention.repo_id, mention.words, relation, ClaimSource.CARD,
+                    f"base_model: {mention.context}", revision, at,
+                ),
+            )  # fmt: skip
+    for mention, relation, tag in tag_parents(tags, child):
+        found.setdefault(
+            (mention.words, relation, ClaimSource.TAG),
+            Claim(
+                child, mention.repo_id, mention.words, relation, ClaimSource.TAG, tag, revision, at
+            ),
+        )
+    return tuple(found.values())
 
 
 def _time(value: object) -> datetime | None:
@@ -80,154 +192,156 @@ def _time(value: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value if isinstance(value, str) else "")
-    except ValueError as error:
-        raise MalformedError(f"not a moment: {str(value)[:40]!r}") from error
-    try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (OverflowError, ValueError) as error:
         raise MalformedError(f"not a moment: {str(value)[:40]!r}") from error
+
+
+def _stamp(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
 
 
 def _count(value: object) -> int | None:
     return value if type(value) is int and 0 <= value < 1 << 62 else None
 
 
-def _status(record: Mapping[str, object]) -> RepoStatus:
-    if record.get("disabled") is True:
-        return RepoStatus.DISABLED
-    # The word "gated" stands also on repositories that this token may read; reading tells.
-    return RepoStatus.GATED if record.get("gated") else RepoStatus.OK
+def _score(value: object) -> float | None:
+    if type(value) is int or type(value) is float:
+        return float(value) if abs(value) < 1e15 else None
+    return None
 
 
-def parse_record(record: object) -> ListedRepo:
-    """Parse one record of a listing or of a repository's details.
-
-    Raises
-    ------
-    MalformedError
-        If it names no repository, or states what cannot be.
-    """
-    if not isinstance(record, dict):
-        raise MalformedError(f"a record is a {type(record).__name__}, not an object")
-    repo_id = record.get("id") or record.get("modelId")
-    if not isinstance(repo_id, str) or not is_repo_id(repo_id):
-        raise MalformedError(f"not a repository id: {str(repo_id)[:100]!r}")
-    sha = record.get("sha")
-    is_commit = isinstance(sha, str) and len(sha) == _COMMIT_DIGITS
-    if is_commit and not set(str(sha)) <= set("0123456789abcdef"):
-        is_commit = False
-    tags = record.get("tags")
-    return ListedRepo(
-        repo_id=repo_id,
-        revision=str(sha) if is_commit else None,
-        status=_status(record),
-        author=text_of(record.get("author")),
-        created_at=_time(record.get("createdAt")),
-        last_modified=_time(record.get("lastModified")),
-        downloads_30d=_count(record.get("downloads")),
-        likes=_count(record.get("likes")),
-        library=text_of(record.get("library_name")),
-        pipeline_tag=text_of(record.get("pipeline_tag")),
-        tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+def _tags(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        return ()
+    return tuple(
+        tag[:_MAX_TAG_CHARACTERS] for tag in value[:_MAX_TAGS] if isinstance(tag, str) and tag
     )
 
 
-def _parse(record: object) -> ListedRepo | ParseFailure:
+def _digest(fields: object) -> int:
+    """64 bits that are the same for the same fields, on every machine and in every version."""
+    text = orjson.dumps(fields)
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def _parse(record: object, at: datetime) -> ListedRepo | ParseFailure:
     try:
-        return parse_record(record)
+        return parse_record(record, at)
     except MalformedError as error:
         name = record.get("id") if isinstance(record, dict) else None
-        shown = name if isinstance(name, str) else "a record of the listing"
-        return ParseFailure(shown[:_MAX_REASON], error.code, str(error)[:_MAX_REASON])
+        shown = _clean(name) if isinstance(name, str) else "a record of the listing"
+        raw = orjson.dumps(record).decode("utf-8", "replace")[:_MAX_RAW]
+        return ParseFailure(shown[:_MAX_REASON], error.code, str(error)[:_MAX_REASON], raw)
 
 
-def _parse_page(body: bytes, url: str) -> tuple[ListedRepo | ParseFailure, ...]:
+def _clean(text: str) -> str:
+    return "".join(c if c.isprintable() else "\ufffd" for c in text[:_MAX_REASON])
+
+
+def _records(body: bytes) -> list[object]:
+    """The records of a page.
+
+    Raises
+    ------
+    TruncatedError
+        If the page is no list: what a server or a proxy sends when it fails; it is asked again.
+    """
     try:
-        records = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise MalformedError(f"{url} is not JSON: {str(error)[:_MAX_REASON]}") from error
+        records = orjson.loads(body)
+    except ValueError:
+        records = _lenient(body)
     if not isinstance(records, list):
-        raise MalformedError(f"{url} is a {type(records).__name__}, not a list")
-    return tuple(_parse(record) for record in records)
+        raise TruncatedError(f"a page of the listing is a {type(records).__name__}, not a list")
+    return records
 
 
-def first_page(author: str | None, search: str | None, limit: int | None) -> str:
-    """The address of a listing's first page, below the endpoint."""
+def _lenient(body: bytes) -> object:
+    """A page with a record that is no strict JSON (NaN, half a surrogate): the others still count.
+
+    Raises
+    ------
+    TruncatedError
+        If the page as a whole is no JSON.
+    """
+    try:
+        return _repair(json.loads(body.decode("utf-8", "replace")))
+    except (ValueError, RecursionError) as error:
+        raise TruncatedError(f"a page of the listing is not JSON: {str(error)[:100]}") from error
+
+
+def _repair(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_repair(item) for item in value]
+    if isinstance(value, dict):
+        return {str(_repair(key)): _repair(item) for key, item in value.items()}
+    return value
+
+
+def first_page(
+    *,
+    author: str | None = None,
+    search: str | None = None,
+    limit: int | None = None,
+    sort: str | None = None,
+) -> str:
+    """The address of a listing's first page, below the endpoint; `sort` is newest first."""
     query: list[tuple[str, str]] = [("expand", word) for word in _EXPAND]
     query += [
         (key, value) for key, value in (("author", author), ("search", search)) if value is not None
     ]
+    if sort is not None:
+        query += [("sort", sort), ("direction", "-1")]
     query.append(("limit", str(min(limit or PAGE_SIZE, PAGE_SIZE))))
     return "api/models?" + urlencode(query)
 
 
-def list_pages(
-    hub: Hub,
-    *,
-    author: str | None = None,
-    search: str | None = None,
-    limit: int | None = None,
-    archive: Archive | None = None,
-    start_url: str | None = None,
-    now: datetime | None = None,
-) -> Iterator[Page]:
-    """The pages of a listing; `start_url`, a `next_url` handed out before, resumes there.
+def list_pages(hub: RecordedHub, start_url: str, *, scope: str) -> Iterator[Page]:
+    """The pages of a listing from `start_url` on; the next is fetched while one is worked on.
+
+    `start_url` may be the `next_url` of a page handed out before.
 
     Raises
     ------
     CrawlError
-        If a page cannot be had after all tries, is not JSON, or leads to another host.
+        If a page cannot be had after all tries, is no list, or leads to another host or back.
     """
-    url: str | None = start_url or first_page(author, search, limit)
-    left = limit
     seen: set[str] = set()
-    while url is not None and (left is None or left > 0):
-        _require_same_host(hub, url)
-        if url in seen:
-            raise MalformedError(f"the listing leads in a circle at {url}")
+
+    def fetch(url: str) -> Page:
+        parsed: list[object] = []
+
+        def accept(body: bytes, next_url: str | None) -> None:
+            parsed[:] = _records(body)
+            _check_next(hub.endpoint, next_url, seen)
+
         seen.add(url)
-        body, next_url = hub.get_page(url)
-        if archive is not None:
-            archive.append(f"GET {url}", body, now or datetime.now(UTC))
-        items = _parse_page(body, url)
-        if left is not None:
-            items = items[:left]
-            left -= len(items)
-        yield Page(items, next_url if left is None or left > 0 else None)
-        url = next_url
+        answer = hub.page(url, accept, scope=scope)
+        records = parsed or _records(answer.body)
+        items = tuple(_parse(record, answer.at) for record in records)
+        return Page(url, items, answer.at, answer.next_url)
+
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(fetch, start_url)
+        while True:
+            page = coming.result()
+            if page.next_url is None:
+                yield page
+                return
+            coming = ahead.submit(fetch, page.next_url)
+            yield page
 
 
-def _require_same_host(hub: Hub, url: str) -> None:
-    """A Link header is a stranger's word: it must not send the token elsewhere."""
-    if "://" in url and urlsplit(url)[:2] != urlsplit(hub.endpoint)[:2]:
-        raise MalformedError(f"the listing leads to another host: {urlsplit(url).netloc}")
-
-
-def list_repositories(
-    hub: Hub,
-    *,
-    author: str | None = None,
-    search: str | None = None,
-    ids: Path | Sequence[str] | None = None,
-    limit: int | None = None,
-    archive: Archive | None = None,
-) -> Iterator[ListedRepo | ParseFailure]:
-    """Every repository of a listing, or of a list of ids (a file with one a line, or a sequence).
-
-    What could not be parsed comes as :class:`ParseFailure`; an id that does not exist has the code
-    ``not_found``.
-
-    Raises
-    ------
-    CrawlError
-        If the listing itself cannot be had.
-    """
-    if ids is None:
-        for page in list_pages(hub, author=author, search=search, limit=limit, archive=archive):
-            yield from page.items
+def _check_next(endpoint: str, next_url: str | None, seen: set[str]) -> None:
+    """A Link header is a stranger's word: it must not send the token elsewhere, nor in a circle."""
+    if next_url is None:
         return
-    for repo_id in read_ids(ids)[:limit]:
-        yield read_listed(hub, repo_id)
+    if "://" in next_url and urlsplit(next_url)[:2] != urlsplit(endpoint)[:2]:
+        raise TruncatedError(f"the listing leads to another host: {urlsplit(next_url).netloc}")
+    if next_url in seen:
+        raise TruncatedError("the listing leads in a circle")
 
 
 def read_ids(ids: Path | Sequence[str]) -> list[str]:
@@ -237,16 +351,25 @@ def read_ids(ids: Path | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(line for line in stripped if line and not line.startswith("#")))
 
 
-def read_listed(hub: Hub, repo_id: str) -> ListedRepo | ParseFailure:
-    """One repository as a listing would describe it."""
+def read_listed(
+    hub: RecordedHub, repo_id: str
+) -> tuple[ListedRepo | ParseFailure, datetime | None]:
+    """One repository as a listing would describe it, and when; its id may be a new one.
+
+    Raises
+    ------
+    CrawlError
+        If the Hub cannot be asked; that the repository does not exist is a ParseFailure.
+    """
     if not is_repo_id(repo_id):
-        return ParseFailure(repo_id[:_MAX_REASON], MalformedError.code, "not a repository id")
+        return ParseFailure(_clean(repo_id), MalformedError.code, "not a repository id"), None
     query = urlencode([("expand", word) for word in _EXPAND])
     try:
-        body = hub.get(f"api/models/{quote(repo_id)}?{query}")
+        answer = hub.get(f"api/models/{quote(repo_id)}?{query}", max_bytes=_MAX_RECORD_BYTES)
     except NotFoundError as error:
-        return ParseFailure(repo_id, error.code, str(error)[:_MAX_REASON])
+        return ParseFailure(repo_id, error.code, str(error)[:_MAX_REASON]), None
     try:
-        return _parse(json.loads(body))
-    except (ValueError, RecursionError) as error:
-        return ParseFailure(repo_id, MalformedError.code, f"not JSON: {str(error)[:100]}")
+        return _parse(orjson.loads(answer.body), answer.at), answer.at
+    except ValueError as error:
+        reason = f"not JSON: {str(error)[:100]}"
+        return ParseFailure(repo_id, MalformedError.code, reason), answer.at

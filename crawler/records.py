@@ -82,11 +82,16 @@ class RepoRef:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file of a repository; `sha256` is None for files outside large-file storage."""
+    """One file of a repository.
+
+    `sha256` is None for files outside large-file storage, `blob_id` (git's object id, 40 hex
+    digits) where the Hub does not state it.
+    """
 
     path: str
     size_bytes: int
     sha256: str | None = None
+    blob_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,29 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import quote
 
-from crawler.archive import Archive
-from crawler.cards import card_metadata, evaluations, text_of
-from crawler.client import Hub
+from crawler.card_shape import CardShape, card_shape
+from crawler.cards import read_card, text_of
 from crawler.configs import architecture_of, load_json_object
 from crawler.errors import CrawlError, GatedError, MalformedError
+from crawler.evaluations import evaluations
 from crawler.gguf_headers import GgufValue, parse_gguf_metadata_prefix
+from crawler.licences import read_licence
 from crawler.listing import ListedRepo, parse_record
 from crawler.parents import (
     ADAPTER_CONFIG,
     CARD,
     CONFIG,
     MERGE_RECIPES,
+    QUANTISATION_CONFIGS,
     FileProblem,
+    FoundRecipe,
     Words,
     read_words,
 )
-from crawler.ranges import RangeReader
-from crawler.records import Claim, FileEntry, RepoRef, RepoSnapshot, RepoStatus
+from crawler.recorded import RecordedHub
+from crawler.records import Claim, ClaimSource, FileEntry, RepoRef, RepoSnapshot, RepoStatus
+from crawler.traits import tokenizer_digest
 
-__all__ = ["RepoReading", "parse_claims", "read_repository", "read_snapshot"]
+__all__ = ["RepoReading", "parse_claims", "read_repository"]
 
 _MAX_TEXT_BYTES = 1 << 20
 _MAX_DETAILS_BYTES = 64 << 20
@@ -40,17 +44,23 @@ _HEX = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True, slots=True)
 class RepoReading:
-    """What one repository says: snapshot, claims, summary of weights, and what was unreadable.
+    """What one repository says: the head of its details, its files and texts, and its claims.
 
-    `parameters` and `dtype` are the Hub's summary of the headers; None where it gives none.
+    `listed` is what a listing would say of it. `licence` and `architecture` are those of its own
+    files, None where they say nothing. `unread` are the sources that could not be read this time:
+    what they said before is not ended by their silence.
     """
 
+    listed: ListedRepo
     snapshot: RepoSnapshot
     claims: tuple[Claim, ...]
-    problems: tuple[FileProblem, ...]
+    recipes: tuple[FoundRecipe, ...] = ()
+    problems: tuple[FileProblem, ...] = ()
+    unread: frozenset[ClaimSource] = frozenset()
+    licence: str | None = None
     architecture: str | None = None
-    parameters: int | None = None
-    dtype: str | None = None
+    tokenizer: str | None = None
+    card: CardShape | None = None
 
 
 def parse_claims(snapshot: RepoSnapshot, extra_files: Mapping[str, str]) -> tuple[Claim, ...]:
@@ -58,22 +68,7 @@ def parse_claims(snapshot: RepoSnapshot, extra_files: Mapping[str, str]) -> tupl
     return read_words(snapshot, extra_files).claims
 
 
-def read_snapshot(
-    hub: Hub, repo_id: str, *, archive: Archive | None = None, now: datetime | None = None
-) -> RepoSnapshot:
-    """One repository as it is now.
-
-    Raises
-    ------
-    CrawlError
-        If its details cannot be had: gone, disabled, or the Hub fails.
-    """
-    return read_repository(hub, repo_id, archive=archive, now=now).snapshot
-
-
-def read_repository(
-    hub: Hub, repo_id: str, *, archive: Archive | None = None, now: datetime | None = None
-) -> RepoReading:
+def read_repository(hub: RecordedHub, repo_id: str) -> RepoReading:
     """One repository as it is now, with its claims.
 
     Card, adapter configuration and merge recipes are fetched. Fetching ``config.json`` counts as a
@@ -86,23 +81,36 @@ def read_repository(
         If its details cannot be had: gone, disabled, or the Hub fails. Files that cannot be read
         become problems instead.
     """
-    return _Reader(hub, archive, now or datetime.now(UTC)).read(repo_id)
+    return _Reader(hub).read(repo_id)
+
+
+_SOURCES = {
+    CARD: (ClaimSource.CARD, ClaimSource.CARD_RECIPE, ClaimSource.PROSE),
+    CONFIG: (ClaimSource.CONFIG,),
+    ADAPTER_CONFIG: (ClaimSource.ADAPTER_CONFIG,),
+    **dict.fromkeys(MERGE_RECIPES, (ClaimSource.MERGE_RECIPE,)),
+    **dict.fromkeys(QUANTISATION_CONFIGS, (ClaimSource.QUANTISATION_CONFIG,)),
+}
+"""The sources of claims that stand in each small file."""
 
 
 class _Reader:
     """Reads one repository; collects the problems of its files."""
 
-    def __init__(self, hub: Hub, archive: Archive | None, now: datetime) -> None:
+    def __init__(self, hub: RecordedHub) -> None:
         self._hub = hub
-        self._archive = archive
-        self._now = now
         self._problems: list[FileProblem] = []
+        self._unread: set[ClaimSource] = set()
         self._is_gated = False
 
     def read(self, repo_id: str) -> RepoReading:
         """Details first, then the small files, then what they say."""
-        details = self._details(repo_id)
-        listed = parse_record(details)
+        path = f"api/models/{quote(repo_id)}?blobs=true"
+        answer = self._hub.get(path, max_bytes=_MAX_DETAILS_BYTES)
+        details = load_json_object(
+            answer.body.decode("utf-8", "replace"), f"the details of {repo_id}"
+        )
+        listed = parse_record(details, answer.at)
         if listed.revision is None:
             raise MalformedError(f"{repo_id}: its details name no commit")
         ref = RepoRef(listed.repo_id, listed.revision)
@@ -111,11 +119,11 @@ class _Reader:
         card_text = self._text(ref, present.get(CARD))
         extra = {
             path: text
-            for path in (ADAPTER_CONFIG, *MERGE_RECIPES)
+            for path in (ADAPTER_CONFIG, *MERGE_RECIPES, *QUANTISATION_CONFIGS)
             if (text := self._text(ref, present.get(path))) is not None
         }
         excerpt = details.get("config")
-        snapshot = self._snapshot(ref, listed, files, card_text, details)
+        snapshot = self._snapshot(ref, listed, answer.at, files, card_text, details)
         if isinstance(excerpt, dict) and excerpt:
             snapshot = replace(snapshot, config_text=json.dumps(excerpt))
         gguf = self._gguf_metadata(ref, files)
@@ -124,18 +132,11 @@ class _Reader:
             text = self._text(ref, present[CONFIG])
             snapshot = replace(snapshot, config_text=text or snapshot.config_text)
             words = read_words(snapshot, extra, gguf)
-        if listed.status is RepoStatus.GATED and not self._is_gated:
+        if listed.gated is not None and not self._is_gated:
             self._probe_gate(ref, files)
         if self._is_gated:
             snapshot = replace(snapshot, status=RepoStatus.GATED)
-        return self._reading(snapshot, words, details, gguf)
-
-    def _details(self, repo_id: str) -> Mapping[str, object]:
-        path = f"api/models/{quote(repo_id)}?blobs=true"
-        body = self._hub.get(path, max_bytes=_MAX_DETAILS_BYTES)
-        if self._archive is not None:
-            self._archive.append(f"GET {path}", body, self._now)
-        return load_json_object(body.decode("utf-8", "replace"), f"the details of {repo_id}")
+        return self._reading(listed, snapshot, words, gguf)
 
     def _text(self, ref: RepoRef, file: FileEntry | None) -> str | None:
         """A small file as text; None when it is absent or cannot be read."""
@@ -147,15 +148,13 @@ class _Reader:
             return None
         try:
             body = self._hub.get_file(ref, file.path, max_bytes=_MAX_TEXT_BYTES)
-        except GatedError as error:
-            self._note_gated(error)
-            return None
         except CrawlError as error:
-            self._problems.append(FileProblem(file.path, error.code, f"{file.path}: {error}"))
+            self._unread.update(_SOURCES[file.path])
+            if isinstance(error, GatedError):
+                self._note_gated(error)
+            else:
+                self._problems.append(FileProblem(file.path, error.code, f"{file.path}: {error}"))
             return None
-        if self._archive is not None:
-            request = f"GET {ref.repo_id}/resolve/{ref.revision}/{file.path}"
-            self._archive.append(request, body, self._now)
         return body.decode("utf-8", "replace").replace("\x00", "\ufffd")
 
     def _probe_gate(self, ref: RepoRef, files: Sequence[FileEntry]) -> None:
@@ -164,7 +163,7 @@ class _Reader:
         if file is None:
             return
         try:
-            self._hub.resolve(ref, file.path)
+            self._hub.require_readable(ref, file.path)
         except GatedError as error:
             self._note_gated(error)
         except CrawlError as error:
@@ -180,22 +179,28 @@ class _Reader:
     ) -> Mapping[str, GgufValue] | None:
         """Metadata at the head of the first GGUF file, by one range request."""
         file = next((file for file in files if file.path.endswith(".gguf")), None)
-        if file is None or file.size_bytes == 0 or self._is_gated:
+        if file is None or file.size_bytes == 0:
+            return None
+        if self._is_gated:
+            self._unread.add(ClaimSource.GGUF_METADATA)
             return None
         try:
             stop = min(_GGUF_PREFIX_BYTES, file.size_bytes)
-            (data,) = RangeReader(self._hub).read(ref, file.path, [(0, stop)])
+            data = self._hub.get_head(ref, file.path, stop)
             return parse_gguf_metadata_prefix(data, file.path, file.size_bytes)
-        except GatedError as error:
-            self._note_gated(error)
         except CrawlError as error:
-            self._problems.append(FileProblem(file.path, error.code, f"{file.path}: {error}"))
+            self._unread.add(ClaimSource.GGUF_METADATA)
+            if isinstance(error, GatedError):
+                self._note_gated(error)
+            else:
+                self._problems.append(FileProblem(file.path, error.code, f"{file.path}: {error}"))
         return None
 
     def _snapshot(
         self,
         ref: RepoRef,
         listed: ListedRepo,
+        at: datetime,
         files: tuple[FileEntry, ...],
         card_text: str | None,
         details: Mapping[str, object],
@@ -203,56 +208,56 @@ class _Reader:
         metadata = _metadata(card_text, details)
         return RepoSnapshot(
             ref=ref,
-            observed_at=self._now,
-            status=RepoStatus.DISABLED if listed.status is RepoStatus.DISABLED else RepoStatus.OK,
+            observed_at=at,
+            status=listed.status,
             author=listed.author or (ref.repo_id.partition("/")[0] if "/" in ref.repo_id else None),
             created_at=listed.created_at,
             last_modified=listed.last_modified,
             downloads_30d=listed.downloads_30d,
             likes=listed.likes,
-            licence=_licence(metadata, listed.tags),
+            licence=listed.facts.licence or _licence(metadata),
             library=listed.library or text_of(metadata.get("library_name")),
             pipeline_tag=listed.pipeline_tag or text_of(metadata.get("pipeline_tag")),
             tags=listed.tags,
             files=files,
             card_text=card_text,
-            evaluations=evaluations(metadata),
+            evaluations=evaluations(metadata, details.get("evalResults")) or listed.evaluations,
         )
 
     def _reading(
         self,
+        listed: ListedRepo,
         snapshot: RepoSnapshot,
         words: Words,
-        details: Mapping[str, object],
         gguf: Mapping[str, GgufValue] | None,
     ) -> RepoReading:
-        parameters, dtype = _weights(details)
         return RepoReading(
-            snapshot,
-            words.claims,
-            (*self._problems, *words.problems),
-            _architecture(snapshot.config_text, gguf),
-            parameters,
-            dtype,
+            listed=listed,
+            snapshot=snapshot,
+            claims=words.claims,
+            recipes=words.recipes,
+            problems=(*self._problems, *words.problems),
+            unread=frozenset(self._unread),
+            licence=snapshot.licence,
+            architecture=_architecture(snapshot.config_text, gguf),
+            tokenizer=tokenizer_digest(snapshot.files),
+            card=card_shape(snapshot.card_text) if snapshot.card_text is not None else None,
         )
 
 
 def _metadata(card_text: str | None, details: Mapping[str, object]) -> Mapping[str, object]:
     """The card's metadata; the Hub's copy where the card cannot be read, else empty."""
     if card_text is not None:
-        try:
-            return card_metadata(card_text)
-        except MalformedError:
-            return {}  # reported with the claims, where the card is read for its words
+        return read_card(card_text).metadata
     copy = details.get("cardData")
     return copy if isinstance(copy, dict) else {}
 
 
-def _licence(metadata: Mapping[str, object], tags: Sequence[str]) -> str | None:
-    stated = metadata.get("license")
-    first = stated[0] if isinstance(stated, list) and stated else stated
-    tagged = (tag.removeprefix("license:") for tag in tags if tag.startswith("license:"))
-    return text_of(first) or next(tagged, None)
+def _licence(metadata: Mapping[str, object]) -> str | None:
+    stated = read_licence(
+        metadata.get("license"), metadata.get("license_name"), metadata.get("license_link")
+    )
+    return stated.word if stated is not None else None
 
 
 def _files(details: Mapping[str, object]) -> tuple[FileEntry, ...]:
@@ -263,34 +268,16 @@ def _files(details: Mapping[str, object]) -> tuple[FileEntry, ...]:
         if not isinstance(item, dict):
             continue
         path, size, lfs = item.get("rfilename"), item.get("size"), item.get("lfs")
-        sha256 = lfs.get("sha256") if isinstance(lfs, dict) else None
-        if not (isinstance(sha256, str) and len(sha256) == 64 and set(sha256) <= _HEX):
-            sha256 = None
+        sha256 = _hex(lfs.get("sha256"), 64) if isinstance(lfs, dict) else None
         if not isinstance(path, str) or any("\ud800" <= c <= "\udfff" for c in path):
             continue
         if type(size) is int and 0 <= size < _MAX_SIZE_BYTES:
-            found.setdefault(path, FileEntry(path, size, sha256))
+            found.setdefault(path, FileEntry(path, size, sha256, _hex(item.get("blobId"), 40)))
     return tuple(found.values())
 
 
-def _weights(details: Mapping[str, object]) -> tuple[int | None, str | None]:
-    """Number of stored values, and the dtype that most of them have."""
-    summary = details.get("safetensors")
-    by_dtype = summary.get("parameters") if isinstance(summary, dict) else None
-    if isinstance(by_dtype, dict):
-        counts = {
-            str(dtype): n
-            for dtype, n in by_dtype.items()
-            if type(n) is int and 0 <= n < _MAX_SIZE_BYTES
-        }
-        total = sum(counts.values())
-        if counts and total < _MAX_SIZE_BYTES:
-            return total, max(counts, key=lambda dtype: counts[dtype])
-    gguf = details.get("gguf")
-    total_gguf = gguf.get("total") if isinstance(gguf, dict) else None
-    if type(total_gguf) is int and 0 <= total_gguf < _MAX_SIZE_BYTES:
-        return total_gguf, None
-    return None, None
+def _hex(value: object, digits: int) -> str | None:
+    return value if isinstance(value, str) and len(value) == digits and set(value) <= _HEX else None
 
 
 def _architecture(config_text: str | None, gguf: Mapping[str, GgufValue] | None) -> str | None:

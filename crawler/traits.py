@@ -303,15 +303,20 @@ def tokenizer_digest(files: Sequence[FileEntry]) -> str | None:
     Returns
     -------
     str or None
-        ``<file>:<sha256>``, several joined by spaces; None where no such file has a digest, as for
-        repositories with GGUF files alone.
+        ``<file>:<sha256>``, or ``<file>:git:<object id>`` of a file outside large-file storage,
+        several joined by spaces; None where no such file has a digest, as for repositories with
+        GGUF files alone.
 
     Examples
     --------
     >>> tokenizer_digest([FileEntry("tokenizer.json", 5, "ab" * 32)])[:20]
     'tokenizer.json:ababa'
     """
-    digests = {file.path: file.sha256 for file in files if file.sha256 is not None}
+    digests = {
+        file.path: file.sha256 or f"git:{file.blob_id}"
+        for file in files
+        if file.sha256 is not None or file.blob_id is not None
+    }
     for names in _TOKENIZER_FILES:
         if all(name in digests for name in names):
             return " ".join(f"{name}:{digests[name]}" for name in names)

@@ -22,19 +22,29 @@ def add_model(connection, repo_id, *, day=0, status="ok", revision=COMMIT, **fie
         "observed_at": START + timedelta(days=100 + day),
         "status": status,
         "created_at": START + timedelta(days=day),
-        "downloads_30d": 10 if status == "ok" else None,
         "licence": "mit" if status == "ok" else None,
         **fields,
     }
+    downloads = row.pop("downloads_30d", 10 if status == "ok" else None)
+    likes = row.pop("likes", None)
     names = ", ".join(row)
     marks = ", ".join("?" for _ in row)
     connection.execute(f"INSERT INTO snapshot ({names}) VALUES ({marks})", list(row.values()))
+    connection.execute(
+        "INSERT INTO repository (repo_id, first_seen, listed_at, status, revision) SELECT $1, $2,"
+        " $2, $3, $4 WHERE NOT EXISTS (SELECT 1 FROM repository WHERE repo_id = $1)",
+        [repo_id, row["observed_at"], status, revision],
+    )
+    connection.execute(
+        "INSERT INTO observation VALUES (?, ?, ?, NULL, ?, NULL, 'hub')",
+        [repo_id, row["observed_at"], downloads, likes],
+    )
 
 
 def add_claim(connection, child, parent, *, revision=COMMIT, text="base_model: x"):
     connection.execute(
-        "INSERT INTO claim VALUES (?, ?, ?, 'finetune', 'card', ?, NULL, NULL, ?, ?, ?)",
-        [child, parent, parent, text, revision, START, START],
+        "INSERT INTO claim VALUES (?, ?, ?, 'finetune', 'card', ?, NULL, NULL, ?, ?, NULL, NULL)",
+        [child, parent, parent, text, revision, START],
     )
 
 

@@ -146,7 +146,8 @@ def test_status_counts_models_problems_and_runs(home, capsys):
     with home.open_working() as connection:
         add_model(connection, "g/gated", status="gated")
         connection.execute(
-            "INSERT INTO problem VALUES ('g/gated', NULL, 'crawl', NULL, 'gated', 'no', now())"
+            "INSERT INTO problem VALUES ('g/gated', NULL, 'crawl', NULL, 'gated', 'no', now(),"
+            " NULL)"
         )
     assert main(["status", "--json", "--home", str(home.root)]) == 0
     status = json.loads(capsys.readouterr().out)

@@ -16,12 +16,13 @@ import pytest
 from crawler.client import Hub
 from crawler.errors import NotFoundError
 from crawler.hub_server import Faults, running_hub
+from crawler.recorded import RecordedHub
 from crawler.records import ClaimSource, RepoStatus
-from crawler.snapshot import read_snapshot
+from crawler.snapshot import read_repository
 from lineage.errors import HerdbookError
 from lineage.pipeline.crawl import CrawlReport, crawl
 from lineage.store.home import Home
-from lineage.store.observations import current_claims, latest_snapshots
+from lineage.store.snapshots import latest_snapshots, standing_claims
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CARD = """---
@@ -98,7 +99,7 @@ def test_every_source_of_claims_is_read(home, family):
     report = run(home, family)
     assert (report.n_listed, report.n_read, report.n_unchanged, report.n_gone) == (6, 6, 0, 0)
     connection = home.open_working()
-    said = {(c.child, c.parent, c.source) for c in current_claims(connection)}
+    said = {(c.child, c.parent, c.source) for c in standing_claims(connection)}
     traits = connection.execute("SELECT repo_id, name, value FROM trait").fetchall()
     runs = connection.execute("SELECT stage, finished_at IS NOT NULL FROM run").fetchall()
     connection.close()
@@ -128,10 +129,10 @@ def test_a_second_crawl_reads_only_what_changed(home, family):
     first = run(home, family)
     (family / "ann/child/README.md").write_text(CARD.replace("ann/base", "ann/other"))
     second = run(home, family, day=1)
-    assert (second.n_read, second.n_unchanged) == (1, 5)
+    assert (second.n_read, second.n_changed, second.n_unchanged) == (1, 1, 5)
     assert second.n_requests < first.n_requests
     connection = home.open_working()
-    parents = {c.parent for c in current_claims(connection) if c.child == "ann/child"}
+    parents = {c.parent for c in standing_claims(connection) if c.child == "ann/child"}
     connection.close()
     assert parents == {"ann/other"}
 
@@ -196,16 +197,18 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_sentence(home):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lineage.pipeline import crawl as stage
+from lineage.pipeline import details as stage
 from lineage.store.home import Home
-write, n = stage.write_reading, [0]
-def write_then_die(connection, reading):
-    write(connection, reading)
+from lineage.pipeline.crawl import crawl
+write, n = stage.write_readings, [0]
+stage._BATCH = 1
+def write_then_die(connection, readings):
+    write(connection, readings)
     n[0] += 1
     if n[0] == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-stage.write_reading = write_then_die
-stage.crawl(Home(Path(sys.argv[1])), sys.argv[2])
+stage.write_readings = write_then_die
+crawl(Home(Path(sys.argv[1])), sys.argv[2])
 """
 
 
@@ -216,9 +219,8 @@ def test_a_killed_crawl_loses_nothing_finished_and_the_next_one_completes(home, 
             check=False, timeout=60, env={**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"},
         )  # fmt: skip
         assert done.returncode == -signal.SIGKILL
-        assert len(statuses(home)) == 3
         report = crawl(home, endpoint)
-    assert (report.n_read, report.n_unchanged) == (3, 3)
+    assert (report.n_read, report.n_unchanged) == (3, 6)
     assert len(statuses(home)) == 6
 
 
@@ -228,25 +230,26 @@ def test_an_interrupted_listing_goes_on_at_the_page_it_came_to(home, family, mon
     class FailingHub(Hub):
         pages = 0
 
-        def get_page(self, path, params=None, *, max_bytes=1 << 28):
+        def get_page(self, path, params=None, **more):
             self.pages += "api/models?" in path
             if self.pages == 3:
                 raise NotFoundError("the third page is lost")
-            return super().get_page(path, params, max_bytes=max_bytes)
+            return super().get_page(path, params, **more)
 
     with running_hub(family) as endpoint:
         with pytest.raises(HerdbookError, match="goes on from there"):
             crawl(home, endpoint, hub=FailingHub(endpoint), now=NOW)
         assert len(statuses(home)) == 4
         report = crawl(home, endpoint, now=NOW + timedelta(hours=1))
-        assert (report.n_listed, report.n_read, report.n_gone) == (2, 2, 0)
+        assert (report.n_new, report.n_pages, report.n_gone) == (2, 1, 0)
         again = crawl(home, endpoint, now=NOW + timedelta(hours=2))
         assert (again.n_listed, again.n_unchanged) == (6, 6)
 
 
 def test_one_repository_is_read_without_a_database(family):
     with running_hub(family) as endpoint:
-        snapshot = read_snapshot(Hub(endpoint), "ann/child", now=NOW)
-    assert snapshot.licence == "mit"
+        hub = RecordedHub(Hub(endpoint), None, clock=lambda: NOW)
+        snapshot = read_repository(hub, "ann/child").snapshot
+    assert snapshot.licence == "MIT"
     assert [file.path for file in snapshot.files] == ["README.md"]
     assert snapshot.observed_at == NOW

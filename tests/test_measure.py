@@ -44,11 +44,14 @@ class Register:
         likes: int = 1,
         parameters: int = 1000,
     ) -> None:
-        row = (name, REVISION, NOW, "ok", "o", NOW - timedelta(days=age_days), NOW, 7, likes)
+        row = (name, REVISION, NOW, "ok", "o", NOW - timedelta(days=age_days), NOW, parameters)
         self.connection.execute(
             "INSERT INTO snapshot (repo_id, revision, observed_at, status, author, created_at,"
-            " last_modified, downloads_30d, likes, parameters) VALUES (?,?,?,?,?,?,?,?,?,?)",
-            [*row, parameters],
+            " last_modified, parameters) VALUES (?,?,?,?,?,?,?,?)",
+            list(row),
+        )
+        self.connection.execute(
+            "INSERT INTO observation VALUES (?, ?, 7, NULL, ?, NULL, 'hub')", [name, NOW, likes]
         )
         if loss is not None:
             self.trait(name, loss)
@@ -63,11 +66,11 @@ class Register:
             [name, value, metric, REVISION, when],
         )
 
-    def claim(self, child: str, parent: str, revision: str = REVISION) -> None:
+    def claim(self, child: str, parent: str, ended_at: datetime | None = None) -> None:
         self.connection.execute(
             "INSERT INTO claim VALUES (?, ?, ?, 'finetune', 'card', 'base_model', NULL, NULL, ?,"
-            " ?, ?)",
-            [child, parent, parent, revision, NOW, NOW],
+            " ?, NULL, ?)",
+            [child, parent, parent, REVISION, NOW, ended_at],
         )
 
     def close(self, findings: bool = True) -> Home:
@@ -236,7 +239,7 @@ def test_claims_make_edges_unless_they_are_ignored(register: Register) -> None:
         register.model(f"o/f{k}", 2.0 + k)
         register.model(f"o/c{k}", 3.0 + k)
         register.claim(f"o/c{k}", f"o/f{k}")
-    register.claim("o/c0", "o/f2", revision="b" * 40)  # not in the last commit
+    register.claim("o/c0", "o/f2", ended_at=NOW)  # no longer made
     home = register.close(findings=False)
     assert measure(home).n_edges == 3
     assert estimates(home)["heritability", "loss/x", None, "all"].value == pytest.approx(1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,14 +11,16 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registers import COMMIT, add_claim, add_model, add_run, found, make_home
+from registers import COMMIT, START, add_claim, add_run, found, make_home
 
+from crawler.records import RepoStatus
 from lineage.errors import NotFoundError, SchemaError
 from lineage.model import Kind
 from lineage.pipeline.publish import publish
 from lineage.store import publish as store
 from lineage.store.home import Home
 from lineage.store.publish import open_published
+from lineage.store.readings import record_status
 
 OTHER_COMMIT = "9876543210" * 4
 FAMILY = [
@@ -148,7 +150,7 @@ def test_a_reader_of_the_old_publication_is_not_disturbed(home):
 
 def test_what_a_vanished_repository_said_outlives_it(home):
     with home.open_working() as connection:
-        add_model(connection, "a/chat", day=50, status="gone", revision=None, created_at=None)
+        record_status(connection, "a/chat", RepoStatus.GONE, START + timedelta(days=300))
     publish(home)
     assert ask(
         home, "SELECT status, revision, downloads_30d, licence FROM model WHERE repo_id = 'a/chat'"
@@ -158,7 +160,7 @@ def test_what_a_vanished_repository_said_outlives_it(home):
 
 def test_a_claim_that_a_later_commit_took_back_makes_no_edge(home):
     with home.open_working() as connection:
-        add_model(connection, "z/alone", day=60, revision=OTHER_COMMIT)
+        connection.execute("UPDATE claim SET ended_at = ? WHERE child = 'z/alone'", [START])
         add_claim(connection, "z/alone", "new/parent", revision=OTHER_COMMIT)
     publish(home)
     assert ask(home, "SELECT parent FROM edge WHERE child = 'z/alone'") == [("new/parent",)]

@@ -424,6 +424,11 @@ def test_a_tokenizer_without_stated_digests_has_no_identity():
     assert tokenizer_digest([file("old/tokenizer.json", "1")]) is None
 
 
+def test_a_small_tokenizer_file_is_known_by_its_git_object():
+    small = FileEntry("tokenizer.json", 5, None, "a" * 40)
+    assert tokenizer_digest([small]) == f"tokenizer.json:git:{'a' * 40}"
+
+
 def test_the_order_of_the_files_does_not_change_a_tokenizers_identity():
     files = [file("merges.txt", "2"), file("vocab.json", "1"), file("config.json", "3")]
     assert tokenizer_digest(files) == tokenizer_digest(files[::-1])

@@ -347,6 +347,22 @@ def test_a_bad_model_never_stops_the_others(look):
     assert (base.problem, base.n_descendants) == (None, 1)
 
 
+def test_a_known_model_that_cannot_be_read_this_time_is_a_problem(simply, home):
+    simply(0)
+
+    def read(home, endpoint, *, ids, now, hub):
+        with contextlib.closing(home.open_working()) as connection:
+            connection.execute(
+                "INSERT INTO problem (repo_id, stage, code, reason, observed_at)"
+                " VALUES ('ann/base', 'crawl', 'server', '500 for it', ?)", [now],
+            )  # fmt: skip
+
+    whole, simply.read = simply.read, read
+    assert simply.one(1).problem == "could not be read this time: 500 for it"
+    simply.read = whole
+    assert simply.one(2).problem is None
+
+
 def test_a_model_that_breaks_the_crawl_leaves_the_others(simply):
     whole = simply.read
 

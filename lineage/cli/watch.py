@@ -118,7 +118,7 @@ def _model_lines(model: WatchedModel) -> list[Line]:
             None if model.state.status == "ok" else str(model.state.status),
             model.state.revision and f"commit {model.state.revision[:7]}",
             model.state.licence,
-            f"{_counted(model.n_descendants, 'descendant')}, {model.n_direct:,} direct",
+            _family(model),
         )
         lines.append(("", "  " + " · ".join(word for word in said if word)))
     if model.problem is not None:
@@ -177,8 +177,11 @@ def _word(value: str | None, what: str) -> str:
     return value[:7] if what == "commit" else value
 
 
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+def _family(model: WatchedModel) -> str:
+    if model.n_descendants == 0:
+        return "no descendants"
+    many = "" if model.n_descendants == 1 else "s"
+    return f"{model.n_descendants:,} descendant{many}, {model.n_direct:,} direct"
 
 
 def _moment(at: datetime) -> str:

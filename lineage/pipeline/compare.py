@@ -11,8 +11,9 @@ from pathlib import Path
 from crawler.client import Hub
 from crawler.errors import CrawlError
 from crawler.ranges import LocalReader, RangeReader
+from crawler.recorded import RecordedHub
 from crawler.records import FileEntry, RepoRef, RepoSnapshot, is_repo_id
-from crawler.snapshot import read_snapshot
+from crawler.snapshot import read_repository
 from lineage.errors import HerdbookError, NotFoundError
 from lineage.explorer.words import p_words
 from lineage.infer.assemble import infer_lineage
@@ -136,7 +137,7 @@ def _read(
     elif is_repo_id(name):
         hub = Hub(endpoint)
         try:
-            snapshot = read_snapshot(hub, name, now=datetime.now(UTC))
+            snapshot = read_repository(RecordedHub(hub, archive=None), name).snapshot
         except CrawlError as error:
             raise NotFoundError(f"cannot read {name}: {error}") from error
         reader = RangeReader(hub)

@@ -2,111 +2,85 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 
 from crawler.archive import Archive
 from crawler.client import Hub
-from crawler.errors import CrawlError, DisabledError, GatedError, NotFoundError
-from crawler.listing import (
-    ListedRepo,
-    Page,
-    ParseFailure,
-    first_page,
-    list_pages,
-    list_repositories,
-    read_ids,
-    read_listed,
-)
-from crawler.records import RepoStatus
-from crawler.snapshot import RepoReading, read_repository
+from crawler.errors import CrawlError, PermanentError
+from crawler.listing import first_page, read_ids
+from crawler.recorded import RecordedHub
 from lineage.errors import HerdbookError
 from lineage.errors import NotFoundError as UnknownError
-from lineage.pipeline.progress import track
+from lineage.pipeline.details import DetailCount, look_up, read_details
+from lineage.pipeline.journal import CrawlOrder, read_journal, write_journal
+from lineage.pipeline.walks import WalkCount, walk
+from lineage.pipeline.webhook import drain_inbox
+from lineage.settings import CrawlSettings
+from lineage.store.doubts import replace_doubts
 from lineage.store.home import Home
-from lineage.store.observations import (
-    KnownRepo,
-    clear_problems,
-    confirm_snapshots,
-    known_repositories,
-    record_problem,
-    record_status,
-    write_reading,
+from lineage.store.ledger import (
+    Sweep,
+    begin_sweep,
+    details_queue,
+    has_census,
+    last_sweep,
+    listed_in_run,
+    missing_since,
+    newest_listed,
 )
 from lineage.store.runs import record_run
 
-__all__ = ["CrawlReport", "crawl"]
+__all__ = ["CrawlPlan", "CrawlReport", "crawl", "follow", "plan_crawl"]
 
 _STAGE = "crawl"
-_THREADS = 8
-_BATCH = 16
-_CURSOR = "crawl-cursor.json"
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class CrawlReport:
-    """What a crawl did; `problems` counts this run's problems by code."""
+    """What a crawl did; `problems` counts this run's problems by code.
+
+    `n_listed` are distinct repositories; `n_waiting` those whose details are still to be read.
+    """
 
     n_listed: int
-    n_read: int
+    n_new: int
+    n_changed: int
     n_unchanged: int
+    n_read: int
+    n_waiting: int
     n_gone: int
+    n_renamed: int
+    n_pages: int
     n_requests: int
+    n_doubts: int
     problems: tuple[tuple[str, int], ...]
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
-    """A listed repository whose details could not be had."""
+class CrawlPlan:
+    """What the next crawl would do, told without asking the Hub.
 
-    listed: ListedRepo
-    error: CrawlError
+    `queue` counts what waits for its details by reason; `n_requests` is the least that it takes:
+    a page for every thousand models, and about three requests for each repository read.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class _Cursor:
-    """How far an interrupted listing came: kept in the home until the listing is through."""
-
-    path: Path
-    request: str
-
-    def load(self) -> tuple[str | None, datetime | None]:
-        """Address of the page to go on with and the start of that listing, if it is the same."""
-        try:
-            kept = json.loads(self.path.read_text("utf-8"))
-            if kept["request"] != self.request:
-                return None, None
-            return str(kept["next_url"]), datetime.fromisoformat(kept["started_at"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None, None  # no cursor, or one cut short by a kill: begin anew
-
-    def save(self, next_url: str, started_at: datetime) -> None:
-        """Remember the next page; whole or not at all."""
-        part = self.path.with_suffix(".part")
-        kept = {
-            "request": self.request,
-            "next_url": next_url,
-            "started_at": started_at.isoformat(),
-        }
-        with part.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(kept))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.path)
-
-    def clear(self) -> None:
-        """The listing is through."""
-        self.path.unlink(missing_ok=True)
+    walk: str
+    since: datetime | None
+    n_known: int
+    n_pages: int
+    n_read: int
+    n_waiting: int
+    queue: tuple[tuple[str, int], ...]
+    n_requests: int
 
 
 def crawl(
@@ -117,20 +91,31 @@ def crawl(
     search: str | None = None,
     ids: Path | Sequence[str] | None = None,
     limit: int | None = None,
+    census: bool = False,
+    details: int | None = None,
     now: datetime | None = None,
     hub: Hub | None = None,
 ) -> CrawlReport:
     """Read what is new or changed on a Hub.
 
-    Details are asked only of repositories whose commit (or, where a listing gives none, date of
-    change) differs from the book's. Each repository is committed on its own, and a listing that was
-    interrupted goes on at the page it came to. A census (no filter) also looks for repositories
-    that are no longer listed, and enters those that are gone.
+    The first crawl of a Hub is a census: its whole listing. Every later one reads the changes
+    since, then re-checks the next part of the listing for what vanished or changed unseen. Then
+    details are read of the repositories that need it most. Every answer is archived before it is
+    parsed, and an interrupted crawl goes on where it was.
 
     Parameters
     ----------
+    author, search
+        Only the repositories of one owner, or whose name has these words.
     ids
         A file with one id a line, or ids; nothing is listed then.
+    limit
+        At most so many repositories.
+    census
+        List everything again.
+    details
+        Read at most so many repositories' details; default what the settings say, and all where
+        author, search or ids narrow the crawl down.
     now
         Time of observation; default the clock.
     hub
@@ -148,193 +133,239 @@ def crawl(
     if isinstance(ids, Path) and not ids.is_file():
         raise UnknownError(f"no file {ids}")
     home.prepare()
+    settings = home.settings().crawl
     connection = home.open_working()
     try:
+        started_at = now or datetime.now(UTC)
+        client = hub or Hub(endpoint)
+        order = CrawlOrder(
+            scope=f"{started_at.isoformat()}~{len(read_journal(home.archive))}",
+            at=started_at,
+            endpoint=client.endpoint,
+            author=author,
+            search=search,
+            ids=None if ids is None else tuple(read_ids(ids)[:limit]),
+            limit=limit,
+            census=census,
+            details=details,
+        )
+        clock: Callable[[], datetime] = (lambda: now) if now else (lambda: datetime.now(UTC))
+        recorded = RecordedHub(client, Archive(home.archive), order.scope, clock=clock)
         parameters = {
-            "endpoint": endpoint,
+            "endpoint": client.endpoint,
             "author": author,
             "search": search,
-            "ids": str(ids) if isinstance(ids, Path) else None if ids is None else len(ids),
+            "ids": None if order.ids is None else len(order.ids),
             "limit": limit,
+            "census": census,
+            "details": details,
         }
         with record_run(connection, _STAGE, parameters):
-            run = _Crawl(home, connection, hub or Hub(endpoint), now or datetime.now(UTC))
+            write_journal(home.archive, order)
+            drain_inbox(home, connection)
             try:
-                if ids is not None:
-                    run.read_ids(read_ids(ids)[:limit])
-                else:
-                    run.read_listing(author, search, limit)
+                return follow(connection, recorded, order, settings)
             except CrawlError as error:
                 raise HerdbookError(
-                    f"the listing of {run.hub.endpoint} cannot be read: {error}; what was read "
+                    f"the listing of {client.endpoint} cannot be read: {error}; what was read "
                     "until then is kept, the same command goes on from there"
                 ) from error
-            return run.report()
     finally:
         connection.close()
+
+
+def follow(
+    connection: duckdb.DuckDBPyConnection,
+    hub: RecordedHub,
+    order: CrawlOrder,
+    settings: CrawlSettings,
+) -> CrawlReport:
+    """Carry an order out, against a Hub or against the archive.
+
+    Raises
+    ------
+    CrawlError
+        If the listing cannot be had.
+    """
+    return _Crawl(connection, hub, order, settings).run()
 
 
 class _Crawl:
     """One run: the connection is used by one thread only, requests are made by several."""
 
     def __init__(
-        self, home: Home, connection: duckdb.DuckDBPyConnection, hub: Hub, now: datetime
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        hub: RecordedHub,
+        order: CrawlOrder,
+        settings: CrawlSettings,
     ) -> None:
-        self.hub = hub
-        self._home = home
         self._connection = connection
-        self._archive = Archive(home.archive)
-        self._now = now
-        self._known = known_repositories(connection)
-        self._seen: set[str] = set()
+        self._hub = hub
+        self._order = order
+        self._settings = settings
+        self._walked = WalkCount()
+        self._detailed = DetailCount()
         self._started = time.monotonic()
-        self._listed = self._read = self._unchanged = self._gone = 0
-        self._problems: Counter[str] = Counter()
 
-    def report(self) -> CrawlReport:
-        """What this run did."""
+    def run(self) -> CrawlReport:
+        """List, look up what is missing, read details, and see what contradicts itself."""
+        order = self._order
+        if order.ids is not None:
+            among: list[str] | None = self._look_up(order.ids)
+        elif order.author is not None or order.search is not None or order.limit is not None:
+            among = self._list_some()
+        else:
+            among = None
+            self._list_all()
+        n_waiting = self._read_details(among)
+        n_doubts = replace_doubts(self._connection)
+        return self._report(n_waiting, n_doubts)
+
+    def _report(self, n_waiting: int, n_doubts: int) -> CrawlReport:
+        listed = self._walked.listed
+        n_listed = listed_in_run(self._connection, self._order.at)
         return CrawlReport(
-            self._listed,
-            self._read,
-            self._unchanged,
-            self._gone,
-            self.hub.n_requests,
-            tuple(sorted(self._problems.items())),
-            time.monotonic() - self._started,
+            n_listed=n_listed,
+            n_new=listed.new,
+            n_changed=listed.changed,
+            n_unchanged=max(0, n_listed - listed.new - listed.changed),
+            n_read=self._detailed.n_read,
+            n_waiting=n_waiting,
+            n_gone=self._detailed.n_gone,
+            n_renamed=self._detailed.n_renamed,
+            n_pages=self._walked.n_pages,
+            n_requests=self._hub.n_requests,
+            n_doubts=n_doubts,
+            problems=tuple(sorted((self._walked.problems + self._detailed.problems).items())),
+            seconds=time.monotonic() - self._started,
         )
 
-    def read_ids(self, wanted: Sequence[str]) -> None:
-        """Read a list of repositories."""
-        found = list_repositories(self.hub, ids=wanted)
-        for batch in _batches(track(found, "crawl", len(wanted))):
-            self._handle(batch)
+    def _look_up(self, ids: Sequence[str]) -> list[str]:
+        return look_up(self._connection, self._hub, ids, self._detailed, now=self._order.at)
 
-    def read_listing(self, author: str | None, search: str | None, limit: int | None) -> None:
-        """Read a listing page by page; after a whole census, look for what is missing."""
-        request = f"{self.hub.endpoint}/{first_page(author, search, limit)}&total={limit}"
-        cursor = _Cursor(self._home.root / _CURSOR, request)
-        start_url, started_at = cursor.load() if limit is None else (None, None)
-        if started_at is not None:
-            self._seen.update(
-                known.repo_id for known in self._known.values() if known.observed_at >= started_at
-            )
-        census_start = started_at or self._now
-        for page in self._pages(author, search, limit, start_url):
-            for batch in _batches(track(page.items, "crawl", len(page.items))):
-                self._handle(batch)
-            if page.next_url is not None and limit is None:
-                cursor.save(page.next_url, census_start)
-        if author is None and search is None and limit is None:
-            self._look_for_missing()
-        cursor.clear()
+    def _list_some(self) -> list[str]:
+        """A listing narrowed down; it is no walk along the whole, so nothing is missed in it."""
+        order = self._order
+        first = first_page(author=order.author, search=order.search, limit=order.limit)
+        sweep = self._begin("part")
+        walk(
+            self._connection, self._hub, sweep, first, self._walked,
+            batch_pages=self._settings.batch_pages, limit=order.limit, keep_ids=True,
+        )  # fmt: skip
+        return list(dict.fromkeys(self._walked.ids))
 
-    def _pages(
-        self, author: str | None, search: str | None, limit: int | None, start_url: str | None
-    ) -> Iterator[Page]:
-        yield from list_pages(
-            self.hub,
-            author=author,
-            search=search,
-            limit=limit,
-            archive=self._archive,
-            start_url=start_url,
-            now=self._now,
-        )
+    def _list_all(self) -> None:
+        """Census, or increment and the next part of the re-check; then what is missing."""
+        endpoint = self._hub.endpoint
+        last = last_sweep(self._connection, endpoint, "census", "check")
+        if not has_census(self._connection, endpoint) or self._order.census:
+            if last is None or last.kind != "census" or last.finished_at is not None:
+                last = self._begin("census")
+            self._look_for_missing(self._walk_on(last, None))
+            return
+        overlap = timedelta(minutes=self._settings.overlap_minutes)
+        newest = newest_listed(self._connection, endpoint)
+        walk(
+            self._connection, self._hub, self._begin("increment"),
+            first_page(sort="lastModified"), self._walked,
+            batch_pages=self._settings.batch_pages,
+            until=None if newest is None else newest - overlap,
+        )  # fmt: skip
+        if self._settings.check_pages:
+            if last is None or last.finished_at is not None:
+                last = self._begin("check")
+            self._look_for_missing(self._walk_on(last, self._settings.check_pages))
 
-    def _handle(self, items: Sequence[ListedRepo | ParseFailure]) -> None:
-        """Deal with a few listed repositories and commit what was learnt."""
-        changed: list[ListedRepo] = []
-        same: list[ListedRepo] = []
-        for item in items:
-            self._listed += 1
-            self._seen.add(item.repo_id)
-            if isinstance(item, ParseFailure):
-                self._enter_parse_failure(item)
-            elif _is_unchanged(item, self._known.get(item.repo_id)):
-                same.append(item)
-            else:
-                changed.append(item)
-        confirm_snapshots(self._connection, same, self._now)
-        self._unchanged += len(same)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for outcome in pool.map(self._read_one, changed):
-                if isinstance(outcome, _Failure):
-                    self._enter_failure(outcome)
-                else:
-                    write_reading(self._connection, outcome)
-                    self._problems.update(problem.code for problem in outcome.problems)
-                    self._read += 1
-
-    def _read_one(self, listed: ListedRepo) -> RepoReading | _Failure:
+    def _walk_on(self, sweep: Sweep, max_pages: int | None) -> Sweep:
+        """Go on with a walk along the dates of creation; begin anew where its address expired."""
+        first = first_page(sort="createdAt")
+        was_begun = sweep.next_url is not None
         try:
-            return read_repository(self.hub, listed.repo_id, archive=self._archive, now=self._now)
-        except CrawlError as error:
-            return _Failure(listed, error)
+            return walk(
+                self._connection, self._hub, sweep, first, self._walked,
+                batch_pages=self._settings.batch_pages, max_pages=max_pages,
+                expected=self._expected(max_pages),
+            )  # fmt: skip
+        except PermanentError:
+            if not was_begun:
+                raise
+            return walk(
+                self._connection, self._hub, self._begin(sweep.kind), first, self._walked,
+                batch_pages=self._settings.batch_pages, max_pages=max_pages,
+                expected=self._expected(max_pages),
+            )  # fmt: skip
 
-    def _enter_parse_failure(self, failure: ParseFailure) -> None:
-        known = self._known.get(failure.repo_id)
-        if failure.code == NotFoundError.code and known is not None:
-            self._enter_gone(failure.repo_id)
-        self._enter_problem(failure.repo_id, None, failure.code, failure.reason)
+    def _expected(self, max_pages: int | None) -> int | None:
+        if max_pages is not None:
+            return max_pages * _PAGE
+        census = last_sweep(self._connection, self._hub.endpoint, "census")
+        return census.n_records if census is not None and census.finished_at else None
 
-    def _enter_failure(self, failure: _Failure) -> None:
-        listed, error = failure.listed, failure.error
-        clear_problems(self._connection, listed.repo_id, _STAGE)
-        self._enter_problem(listed.repo_id, listed.revision, error.code, str(error))
-        if isinstance(error, NotFoundError):
-            self._enter_gone(listed.repo_id)
-        elif isinstance(error, (GatedError, DisabledError)):
-            status = RepoStatus.GATED if isinstance(error, GatedError) else RepoStatus.DISABLED
-            record_status(self._connection, listed.repo_id, status, self._now)
+    def _begin(self, kind: str) -> Sweep:
+        scope = self._order.scope
+        return begin_sweep(self._connection, kind, self._hub.endpoint, scope, self._order.at)
 
-    def _enter_problem(self, repo_id: str, revision: str | None, code: str, reason: str) -> None:
-        record_problem(self._connection, repo_id, revision, _STAGE, None, code, reason, self._now)
-        self._problems[code] += 1
+    def _look_for_missing(self, sweep: Sweep) -> None:
+        """Ask for what a walk did not show; only a plain "not found" makes a tombstone."""
+        missing = missing_since(self._connection, sweep, self._settings.missing_limit)
+        self._look_up(missing)
 
-    def _enter_gone(self, repo_id: str) -> None:
-        known = self._known.get(repo_id)
-        if known is None or known.status is not RepoStatus.GONE:
-            record_status(self._connection, repo_id, RepoStatus.GONE, self._now)
-            self._gone += 1
-
-    def _look_for_missing(self) -> None:
-        """Ask for every known repository that the census did not show; only a 404 means gone."""
-        missing = [
-            known.repo_id
-            for known in self._known.values()
-            if known.repo_id not in self._seen and known.status is not RepoStatus.GONE
-        ]
-        for repo_id in missing:
-            try:
-                answer = read_listed(self.hub, repo_id)
-            except CrawlError as error:
-                self._enter_problem(repo_id, None, error.code, str(error))
-                continue
-            if isinstance(answer, ParseFailure) and answer.code == NotFoundError.code:
-                self._enter_gone(repo_id)
-
-
-def _is_unchanged(listed: ListedRepo, known: KnownRepo | None) -> bool:
-    """Whether the book has this repository complete, at the commit that is listed."""
-    if known is None or known.revision is None or known.is_incomplete:
-        return False
-    if known.status is not RepoStatus.OK:
-        return False  # gated, disabled or gone repositories may have become readable
-    if listed.status is RepoStatus.DISABLED:
-        return False
-    if listed.revision is not None:
-        return listed.revision == known.revision
-    return listed.last_modified is not None and listed.last_modified == known.last_modified
+    def _read_details(self, among: Sequence[str] | None) -> int:
+        settings, order = self._settings, self._order
+        limit = order.details
+        if limit is None and among is None:
+            limit = settings.details_limit
+        queue, total = details_queue(
+            self._connection,
+            order.at,
+            limit=limit,
+            among=among,
+            recheck_after=timedelta(days=settings.recheck_days),
+        )
+        read_details(
+            self._connection, self._hub, queue, self._detailed,
+            threads=settings.threads, now=order.at,
+        )  # fmt: skip
+        return total - len(queue)
 
 
-def _batches(
-    items: Iterator[ListedRepo | ParseFailure] | Sequence[ListedRepo | ParseFailure],
-) -> Iterator[list[ListedRepo | ParseFailure]]:
-    batch: list[ListedRepo | ParseFailure] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def plan_crawl(home: Home, endpoint: str | None, *, census: bool = False) -> CrawlPlan:
+    """What the next crawl of the whole Hub would do; nothing is asked and nothing changed.
+
+    Raises
+    ------
+    NotFoundError
+        If nothing was crawled yet: the first crawl is a census.
+    """
+    home.require_database()
+    settings = home.settings().crawl
+    connection = home.open_working()
+    try:
+        chosen = Hub(endpoint).endpoint
+        row = connection.execute(
+            "SELECT count(*) FROM repository WHERE status <> 'gone'"
+        ).fetchone()
+        n_known = int(row[0]) if row else 0
+        now = datetime.now(UTC)
+        queue, total = details_queue(
+            connection,
+            now,
+            limit=settings.details_limit,
+            recheck_after=timedelta(days=settings.recheck_days),
+        )
+        whole = -(-n_known // _PAGE)
+        is_census = census or not has_census(connection, chosen)
+        n_pages = whole if is_census else min(whole, settings.check_pages) + 1
+        return CrawlPlan(
+            walk="census" if is_census else "increment and check",
+            since=None if is_census else newest_listed(connection, chosen),
+            n_known=n_known,
+            n_pages=n_pages,
+            n_read=len(queue),
+            n_waiting=total,
+            queue=tuple(sorted(Counter(item.reason for item in queue).items())),
+            n_requests=n_pages + 3 * len(queue),
+        )
+    finally:
+        connection.close()

@@ -17,8 +17,9 @@ from lineage.pipeline.progress import track
 from lineage.store.findings import FingerprintRow, fingerprint_rows, record_fingerprint
 from lineage.store.fingerprints import digest_of, save_fingerprint
 from lineage.store.home import Home
-from lineage.store.observations import clear_problems, latest_snapshots, record_problem
+from lineage.store.problems import clear_problems, record_problem
 from lineage.store.runs import record_run
+from lineage.store.snapshots import latest_snapshots
 from lineage.weights.fingerprint import Fingerprint, make_fingerprint
 from lineage.weights.plan import SCHEME, Heads, plan_probe
 

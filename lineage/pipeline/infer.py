@@ -24,8 +24,8 @@ from lineage.store.findings import (
 )
 from lineage.store.fingerprints import load_fingerprint
 from lineage.store.home import Home
-from lineage.store.observations import latest_snapshots
 from lineage.store.runs import last_inputs, record_run
+from lineage.store.snapshots import latest_snapshots
 from lineage.weights.plan import SCHEME
 
 __all__ = ["InferReport", "infer"]

@@ -36,8 +36,9 @@ from lineage.store.estimates import (
 )
 from lineage.store.findings import current_findings
 from lineage.store.home import Home
-from lineage.store.reads import current_claims, unrelated_pairs
+from lineage.store.reads import unrelated_pairs
 from lineage.store.runs import record_run
+from lineage.store.snapshots import standing_claims
 
 __all__ = [
     "COPY_KINDS",
@@ -168,7 +169,7 @@ def estimate_all(
 
 
 def _current_edges(connection: duckdb.DuckDBPyConnection, ignore_claims: bool) -> tuple[Edge, ...]:
-    claims = () if ignore_claims else current_claims(connection)
+    claims = () if ignore_claims else standing_claims(connection)
     return reconcile(claims, current_findings(connection), unrelated_pairs(connection))
 
 

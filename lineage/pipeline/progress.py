@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["talk", "track"]
+__all__ = ["Advance", "meter", "talk", "track"]
 
 T = TypeVar("T")
+Advance = Callable[[int, str], None]
+"""Called with how many more are done, and a few words (the budget that is left)."""
 
 
 def talk(sentence: str) -> None:
@@ -27,3 +30,37 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     yield from rich_track(
         items, description=description, total=total, console=Console(stderr=True), transient=True
     )
+
+
+@contextmanager
+def meter(description: str, total: int | None = None) -> Iterator[Advance]:
+    """A bar with rate, time to finish and a few words; nothing where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda n, words: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total, rate="", words="")
+
+        def advance(n: int, words: str) -> None:
+            progress.update(task, advance=n, words=words)
+            speed = progress.tasks[0].speed
+            progress.update(task, rate="" if speed is None else f"{speed:,.0f}/s")
+
+        yield advance

@@ -15,12 +15,12 @@ from lineage.store.findings import current_findings
 from lineage.store.home import Home
 from lineage.store.publish import build_publication
 from lineage.store.reads import (
-    current_claims,
     inference_ignored_claims,
     stage_seconds,
     unrelated_pairs,
 )
 from lineage.store.runs import record_run
+from lineage.store.snapshots import standing_claims
 
 __all__ = ["PublishReport", "publish", "reconciled_edges"]
 
@@ -43,7 +43,7 @@ def reconciled_edges(
     connection: duckdb.DuckDBPyConnection, *, ignore_claims: bool
 ) -> tuple[Edge, ...]:
     """Edges of the working database as it stands."""
-    claims = () if ignore_claims else current_claims(connection)
+    claims = () if ignore_claims else standing_claims(connection)
     return reconcile(claims, current_findings(connection), unrelated_pairs(connection))
 
 

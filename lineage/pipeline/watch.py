@@ -324,10 +324,13 @@ class _Watch:
         if not is_repo_id(model):
             problem = "not the id of a repository (owner/name)"
         told = tell(self._connection, model, name, since, problem)
-        if told.state is None and problem is None:
+        if problem is None and told.state is None:
             reason = last_problem(self._connection, model)
-            told = replace(told, problem=reason or f"not found at {self._hub.endpoint}")
-        return told
+            problem = f"not found: {reason or self._hub.endpoint}"
+        elif problem is None and told.state is not None and told.state.status is RepoStatus.OK:
+            reason = last_problem(self._connection, name, self._now)
+            problem = f"could not be read this time: {reason}" if reason else None
+        return replace(told, problem=problem)
 
 
 def _newest_first(child: ListedChild) -> tuple[float, str]:

@@ -164,12 +164,14 @@ def former_names(connection: duckdb.DuckDBPyConnection, repo_id: str) -> tuple[s
     return tuple(old_id for (old_id,) in rows)
 
 
-def last_problem(connection: duckdb.DuckDBPyConnection, repo_id: str) -> str | None:
-    """Why the crawl could not read a repository; None if it could."""
+def last_problem(
+    connection: duckdb.DuckDBPyConnection, repo_id: str, since: datetime | None = None
+) -> str | None:
+    """Why the crawl (since then) could not read a repository; None if it could."""
     row = connection.execute(
-        "SELECT reason FROM problem WHERE repo_id = ? AND stage = 'crawl' AND path IS NULL"
-        " ORDER BY observed_at DESC LIMIT 1",
-        [repo_id],
+        "SELECT reason FROM problem WHERE repo_id = $1 AND stage = 'crawl' AND path IS NULL"
+        " AND ($2::TIMESTAMPTZ IS NULL OR observed_at >= $2) ORDER BY observed_at DESC LIMIT 1",
+        [repo_id, since],
     ).fetchone()
     return str(row[0]) if row else None
 

@@ -58,9 +58,13 @@ def read_members(connection: duckdb.DuckDBPyConnection) -> tuple[Member, ...]:
     """Every observed model with its latest stated values, in order of name."""
     rows = connection.execute(
         # arg_max passes over NULL: a repository that has since gone keeps what it last said.
-        "SELECT repo_id, epoch_us(max(observed_at)), epoch_us(arg_max(created_at, observed_at)),"
-        " arg_max(downloads_30d, observed_at), arg_max(likes, observed_at),"
-        " arg_max(parameters, observed_at) FROM snapshot GROUP BY repo_id ORDER BY repo_id"
+        "SELECT repo_id, epoch_us(greatest(seen, counted)), epoch_us(created), downloads, likes,"
+        " parameters FROM (SELECT repo_id, max(observed_at) AS seen,"
+        " arg_max(created_at, observed_at) AS created,"
+        " arg_max(parameters, observed_at) AS parameters FROM snapshot GROUP BY repo_id)"
+        " LEFT JOIN (SELECT repo_id, max(observed_at) AS counted,"
+        " arg_max(downloads_30d, observed_at) AS downloads, arg_max(likes, observed_at) AS likes"
+        " FROM observation GROUP BY repo_id) USING (repo_id) ORDER BY repo_id"
     ).fetchall()
     return tuple(
         Member(repo_id, _moment(observed), None if created is None else _moment(created), *counts)

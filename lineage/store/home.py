@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from lineage.errors import HomeError, NotFoundError
+from lineage.settings import Settings, parse_settings
 from lineage.store.migrations import migrate
 
 __all__ = ["Home"]
@@ -39,6 +40,22 @@ class Home:
     def published(self) -> Path:
         """Read-only publications and their manifest."""
         return self.root / "published"
+
+    def settings(self) -> Settings:
+        """The settings in ``settings.toml``, or the defaults.
+
+        Raises
+        ------
+        HerdbookError
+            If the file cannot be understood.
+        """
+        try:
+            text = (self.root / "settings.toml").read_text("utf-8")
+        except FileNotFoundError:
+            return Settings()
+        except (OSError, UnicodeDecodeError) as error:
+            raise HomeError(f"cannot read {self.root / 'settings.toml'}: {error}") from error
+        return parse_settings(text)
 
     def prepare(self) -> None:
         """Create the folders.

@@ -27,6 +27,7 @@ from lineage.store.publication import connect_publication, read_manifest
 from lineage.store.reads import (
     CURRENT_CLAIMS,
     CURRENT_FINGERPRINTS,
+    CURRENT_RECIPES,
     CURRENT_TRAITS,
     LATEST,
 )
@@ -35,12 +36,7 @@ from lineage.store.schema import PUBLISHED, SCHEMA_VERSION, Table
 __all__ = ["Publication", "build_publication", "open_published"]
 
 _KEPT = 2
-_COPIED_WHOLE = ("problem", "pair", "estimate")
-_SNAPSHOT_FIELDS = (
-    "revision", "author", "created_at", "last_modified", "downloads_30d", "likes", "licence",
-    "library", "pipeline_tag", "tags", "architecture", "parameters", "dtype", "size_bytes",
-    "n_files",
-)  # fmt: skip
+_COPIED_WHOLE = ("problem", "pair", "estimate", "alias", "doubt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +88,9 @@ def build_publication(
         If what was written does not pass its checks (nothing is published then).
     """
     row = connection.execute(
-        "SELECT count(DISTINCT repo_id), strftime(max(observed_at), '%Y-%m-%dT%H:%M:%SZ')"
-        " FROM snapshot"
+        "SELECT (SELECT count(DISTINCT repo_id) FROM snapshot), strftime(greatest("
+        "(SELECT max(observed_at) FROM snapshot), (SELECT max(listed_at) FROM repository)),"
+        " '%Y-%m-%dT%H:%M:%SZ')"
     ).fetchone()
     if row is None or not row[0]:
         raise NotFoundError(
@@ -171,6 +168,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge], with_cla
     _copy(connection, "fingerprint", f"({CURRENT_FINGERPRINTS})")
     if with_claims:
         _copy(connection, "claim", f"({CURRENT_CLAIMS})")
+        _copy(connection, "recipe", f"({CURRENT_RECIPES})")
     current = "SELECT finding_id FROM finding WHERE valid_to IS NULL"
     for name in ("finding", "finding_parent", "finding_layer"):
         _copy(connection, name, f"(SELECT * FROM {name} WHERE finding_id IN ({current}))")
@@ -252,27 +250,18 @@ def _insert_models(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge])
             "size": pa.array(graph.size.tolist(), pa.int32()),
         }
     )
-    # What a repository said while it could be read outlives its being gated, disabled or gone.
-    fields = ", ".join(
-        f"coalesce(latest.{name}, seen.{name}) AS {name}" for name in _SNAPSHOT_FIELDS
-    )
     connection.register("places", places)
     connection.execute(
         f"""
         INSERT INTO publication.model BY NAME
-        WITH latest AS ({LATEST}),
-             seen AS (SELECT * FROM snapshot WHERE status = 'ok' QUALIFY row_number()
-                      OVER (PARTITION BY repo_id ORDER BY observed_at DESC) = 1
-                      AND repo_id IN (SELECT repo_id FROM latest WHERE status <> 'ok'))
-        SELECT latest.repo_id, latest.observed_at, latest.status, {fields},
-               finding.kind, finding.grade, finding.note,
+        WITH latest AS ({LATEST})
+        SELECT latest.*, finding.kind, finding.grade, finding.note,
                places.* EXCLUDE (repo_id),
                (SELECT count(DISTINCT parent_text) FROM publication.claim
                 WHERE child = latest.repo_id)::INTEGER AS n_claims,
                (SELECT count(*) FROM publication.problem
                 WHERE repo_id = latest.repo_id)::INTEGER AS n_problems
         FROM latest JOIN places USING (repo_id)
-        LEFT JOIN seen ON seen.repo_id = latest.repo_id
         LEFT JOIN publication.finding ON finding.child = latest.repo_id
         ORDER BY places.pos
         """

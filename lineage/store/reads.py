@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
-from crawler.records import Claim, ClaimSource
 from lineage.errors import HomeError
 from lineage.model import Edge, Grade, Verdict
 from lineage.store.evidence import read_evidence
@@ -18,7 +17,6 @@ __all__ = [
     "RunRow",
     "catalogue_counts",
     "costs",
-    "current_claims",
     "edges",
     "inference_ignored_claims",
     "open_for_reading",
@@ -33,30 +31,38 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INCREMENTAL = frozenset({"crawl", "fingerprint"})
 
 LATEST = """
-    SELECT * FROM snapshot
-    QUALIFY row_number() OVER (PARTITION BY repo_id ORDER BY observed_at DESC) = 1
+    SELECT state.* REPLACE (coalesce(reading.licence, state.licence) AS licence,
+             coalesce(state.architecture, reading.architecture) AS architecture),
+           downloads_30d, likes, size_bytes, n_files, tokenizer, card_characters,
+           card_completeness
+    FROM (SELECT * FROM snapshot QUALIFY row_number()
+          OVER (PARTITION BY repo_id ORDER BY observed_at DESC) = 1) AS state
+    LEFT JOIN reading USING (repo_id, revision)
+    LEFT JOIN (SELECT repo_id, arg_max(downloads_30d, observed_at) AS downloads_30d,
+                      arg_max(likes, observed_at) AS likes FROM observation GROUP BY repo_id)
+         AS counts USING (repo_id)
 """
-"""The latest observation of every repository."""
+"""The present state of every repository, with its latest counts and what was read of it."""
 
-LATEST_READ = """
-    SELECT * FROM snapshot WHERE revision IS NOT NULL
-    QUALIFY row_number() OVER (
-        PARTITION BY repo_id ORDER BY observed_at DESC, (status = 'ok') DESC) = 1
+CURRENT_CLAIMS = """
+    SELECT claim.* REPLACE (coalesce(claim.last_seen, listed_at, claim.first_seen) AS last_seen)
+    FROM claim LEFT JOIN repository ON repository.repo_id = claim.child
+    WHERE ended_at IS NULL
 """
-"""The latest observation of every repository at which its commit was known."""
+"""Claims that stand."""
 
-CURRENT_CLAIMS = f"""
-    SELECT claim.* FROM claim LEFT JOIN ({LATEST_READ}) AS seen ON seen.repo_id = claim.child
-    WHERE seen.revision IS NULL OR seen.revision = claim.revision
-"""
-"""Claims that stand in the last commit that was seen of their repository."""
+CURRENT_RECIPES = "SELECT * FROM recipe WHERE ended_at IS NULL"
+"""Recipes that stand."""
 
+_LATEST_REVISION = (
+    "SELECT repo_id, arg_max(revision, observed_at) AS revision FROM snapshot GROUP BY repo_id"
+)
 
 CURRENT_TRAITS = f"""
-    SELECT trait.* FROM trait LEFT JOIN ({LATEST_READ}) AS seen ON seen.repo_id = trait.repo_id
-    WHERE seen.revision IS NULL OR seen.revision = trait.revision
+    SELECT trait.* FROM trait LEFT JOIN ({_LATEST_REVISION}) AS seen USING (repo_id)
+    WHERE source <> 'card' OR seen.revision IS NULL OR seen.revision = trait.revision
 """
-"""Traits that stand in the last commit that was seen of their repository."""
+"""Traits that the last commit that was seen states, and those that were measured by others."""
 
 CURRENT_FINGERPRINTS = """
     SELECT * FROM fingerprint
@@ -104,23 +110,6 @@ def open_for_reading(home: Home) -> duckdb.DuckDBPyConnection:
         raise HomeError(
             f"cannot read {home.database} while another herdbook command writes to it"
         ) from error
-
-
-def current_claims(connection: duckdb.DuckDBPyConnection) -> tuple[Claim, ...]:
-    """Claims of the working database that stand in the last commit seen."""
-    rows = connection.execute(
-        "SELECT child, parent, parent_text, relation, source, text, revision,"
-        f" epoch_us(last_seen), weight, method FROM ({CURRENT_CLAIMS})"
-        " ORDER BY child, source, parent_text, text"
-    ).fetchall()
-    return tuple(
-        Claim(
-            child, parent, parent_text, relation, ClaimSource(source), text, revision,
-            _EPOCH + timedelta(microseconds=seen), weight, method,
-        )
-        for child, parent, parent_text, relation, source, text, revision, seen, weight, method
-        in rows
-    )  # fmt: skip
 
 
 def unrelated_pairs(connection: duckdb.DuckDBPyConnection) -> frozenset[tuple[str, str]]:
@@ -225,7 +214,7 @@ def catalogue_counts(connection: duckdb.DuckDBPyConnection) -> tuple[tuple[str, 
         SELECT count(*), count(*) FILTER (status = 'ok'), count(*) FILTER (status = 'gated'),
                count(*) FILTER (status = 'disabled'), count(*) FILTER (status = 'gone'),
                (SELECT count(DISTINCT repo_id) FROM fingerprint WHERE digest IS NOT NULL),
-               (SELECT count(*) FROM claim),
+               (SELECT count(*) FROM claim WHERE ended_at IS NULL),
                (SELECT count(*) FROM finding WHERE valid_to IS NULL),
                (SELECT count(*) FROM problem)
         FROM latest

@@ -185,6 +185,7 @@ FILE = _table(
     path           | VARCHAR NOT NULL     | path inside the repository (text from strangers)
     size_bytes     | BIGINT NOT NULL      | size
     sha256         | VARCHAR              | digest of large files; NULL for small ones
+    blob_id        | VARCHAR              | git's object id
     """,
     "repo_id revision path",
 )
