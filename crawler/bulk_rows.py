@@ -68,13 +68,14 @@ def model_named(cell: str) -> tuple[str | None, str]:
     return None, "name without owner" if is_bare else "not an id"
 
 
-def hub_record(cells: Mapping[Field, object]) -> tuple[dict[str, object], tuple[str, ...]]:
+def hub_record(cells: Mapping[str, object]) -> tuple[dict[str, object], tuple[str, ...]]:
     """A row of a bulk table as a record of the Hub's listing, and the fields that were unreadable.
 
     Parameters
     ----------
     cells
-        Numbers and moments as such; everything else as text, lists and mappings as JSON text.
+        By field. Numbers and moments as such; everything else as text, lists and mappings as JSON
+        text.
 
     Notes
     -----

@@ -128,9 +128,8 @@ def _rows_at(batch: pa.RecordBatch, positions: np.ndarray) -> list[dict[str, obj
 def _parsed(
     cells: dict[str, object], repo_id: str, at: datetime, unread: Counter[str]
 ) -> ListedRepo | None:
-    record, unreadable = hub_record(
-        {Field.REPO_ID: repo_id, **{Field(name): value for name, value in cells.items()}}
-    )
+    cells[Field.REPO_ID.value] = repo_id
+    record, unreadable = hub_record(cells)
     unread.update(unreadable)
     try:
         return parse_record(record, at)
