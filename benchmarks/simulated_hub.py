@@ -22,6 +22,7 @@ import mmap
 import multiprocessing
 import re
 import resource
+import signal
 import socket
 import struct
 import sys
@@ -357,6 +358,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", options.port))
         listener.listen(128)
+        # uvicorn raises the signal again when it has stopped: as an exit, it ends the children too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         fork = multiprocessing.get_context("fork")
         for _ in range(options.processes - 1):
             fork.Process(target=_run, args=(app, listener), daemon=True).start()

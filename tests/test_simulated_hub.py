@@ -449,6 +449,8 @@ def test_every_process_lets_the_same_days_pass(radar: list[dict[str, Any]]) -> N
             with urllib.request.urlopen(f"{address}/api/models?sort=lastModified&limit=1") as two:
                 assert json.load(two) == first
         assert len(_crawl(Hub(address), "lastModified")) == day["models"]
+    with pytest.raises(urllib.error.URLError):  # all of them have ended
+        urllib.request.urlopen(address, timeout=5)
 
 
 def test_a_spent_quota_is_answered_with_429_and_says_when_to_return(
