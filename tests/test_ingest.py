@@ -467,11 +467,21 @@ def test_a_table_on_a_hub_is_read_through_its_client(home, tmp_path, monkeypatch
         assert pattern.n_rows == 2
         counts = read(home, "downloads", "hf://me/tables/counts.csv.gz", endpoint=endpoint)
         assert dict(counts.counts)["observations"] == 2
-        for absent in ("hf://me/tables/none.parquet", "hf://me/none/x.parquet"):
-            with pytest.raises(HerdbookError):
-                read(home, "models", absent, date=SEEN)
+        for absent in ("me/tables/none.parquet", "me/none/x.parquet", "datasets/me/tables/x.csv"):
+            with pytest.raises(NotFoundError, match="there is no file hf://"):
+                read(home, "models", f"hf://{absent}", date=SEEN)
     sources = rows(home, "SELECT DISTINCT source FROM observation ORDER BY 1")
     assert sources == [("ingest:counts.csv.gz",), ("ingest:models-2026-08-22.parquet",)]
+
+
+def test_a_hub_that_is_not_there_is_one_sentence(home, capsys):
+    for name in ("x.csv", "x.parquet"):
+        arguments = ["ingest", "scores", f"hf://me/tables/{name}", "--home", str(home.root)]
+        assert main([*arguments, "--endpoint", "http://127.0.0.1:9"]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        assert "ConnectError" in err
 
 
 def test_the_command_shows_what_was_understood(home, tmp_path, capsys):

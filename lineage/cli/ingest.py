@@ -182,7 +182,9 @@ def _print(report: IngestReport) -> None:
 
 def _print_columns(report: IngestReport) -> None:
     if report.is_dry_run:
-        rows = [(_cut(use.column), _cut(use.type), use.meaning or "") for use in report.columns]
+        rows = [
+            (_cut(use.column), _cut(use.type), use.meaning or "(ignored)") for use in report.columns
+        ]
         print_text()
         print_table(("column", "type", "understood as"), rows)
         print_text()

@@ -44,7 +44,7 @@ _DEFAULTS = IngestOptions()
 
 @dataclass(frozen=True, slots=True)
 class ColumnUse:
-    """A column, and what it was understood as: a field, the name of a score, or None (ignored)."""
+    """A column, and what it was understood as: a field, a trait, or None (ignored)."""
 
     column: str
     type: str

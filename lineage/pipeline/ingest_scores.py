@@ -64,7 +64,7 @@ def ingest_scores(connection: duckdb.DuckDBPyConnection, plan: Plan) -> StagedSc
         names = []
         for i, column in enumerate(_score_columns(plan)):
             names.append(_scored(column, None, column, plan.options))
-            meanings[column] = f"score {names[i].name}"
+            meanings[column] = f"trait {names[i].name}"
             cells |= checked_cells(f"s{i}", table.text(column), table.number(column))
         rows = table.select(cells)
         columns = tuple(f"s{i}" for i in range(len(names)))

@@ -194,7 +194,7 @@ def open_table(address: str, endpoint: str | None = None) -> Iterator[TableFile]
         connection.execute("SET autoload_known_extensions = false")
         files = _hub(connection, endpoint) if address.startswith(_HUB) else None
         with _told(name):
-            path = address if files is not None else _local(address)
+            path = _local(address) if files is None else _remote(files, address)
             columns, identifiers, scan = _describe(connection, path, form, is_packed, files, name)
         sha256 = None if files is not None else _sha256(Path(address))
         yield TableFile(name, columns, sha256, connection, scan, path, identifiers)
@@ -245,6 +245,23 @@ def _hub(connection: duckdb.DuckDBPyConnection, endpoint: str | None) -> _Files:
     connection.register_filesystem(files)
     found: _Files = files
     return found
+
+
+def _remote(files: _Files, address: str) -> str:
+    """The address, once the Hub has said that something is there."""
+    try:
+        found = files.glob(address)
+    except FileNotFoundError:
+        found = []
+    except Exception as error:  # the client raises what its transport does, of several families
+        raise HerdbookError(f"{address[:_MAX_REASON]} cannot be read: {_last(error)}") from error
+    if not found:
+        raise NotFoundError(f"there is no file {address[:_MAX_REASON]}")
+    return address
+
+
+def _last(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:_MAX_REASON]}"
 
 
 def _describe(
@@ -334,5 +351,6 @@ def _sentence(message: str) -> str:
     columns = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message)
     if columns:
         return f"a row has {columns[2]} cells where the first line names {columns[1]}{where}"
-    first = message.partition("\n")[0]
+    raised = re.findall(r"^[\w.]+(?:Error|Exception): .*$", message, re.M)  # by the Hub's client
+    first = raised[-1] if "Traceback" in message and raised else message.partition("\n")[0]
     return re.sub(r"^(?:[A-Za-z ]+ Error: )+", "", first)[:_MAX_REASON] + where
