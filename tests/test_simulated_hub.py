@@ -105,6 +105,8 @@ def test_dates_rise_with_the_index_from_a_pile_at_the_floor(population: Populati
     created = population.created(index)
     assert (np.diff(created) >= 0).all()
     assert 0.01 < (created == FLOOR_S).mean() < 0.05
+    # A third of the models were there by September 2024, two and a half years of four and a half.
+    assert 0.5 < (created[N // 3] - FLOOR_S) / (population.end_s - FLOOR_S) < 0.6
     assert created[-1] <= population.end_s
     for day in (0, 1):
         modified = population.modified(index, np.full(N, day))
@@ -171,6 +173,10 @@ def test_a_changed_model_keeps_its_id_and_gets_a_new_commit_and_sometimes_new_ta
         assert all(before.get(key) == after.get(key) for key in kept)
         assert before["sha"] != after["sha"]
     pairs = list(zip(records, changed, strict=False))
+    gained = [len(after["tags"]) - len(set(after["tags"]) & set(before["tags"]))
+              for before, after in pairs if len(after["tags"]) > len(before["tags"])]  # fmt: skip
+    assert set(gained) == {1}
+    assert len(gained) > 300
     assert 0.1 < np.mean([a["tags"] != b["tags"] for a, b in pairs]) < 0.9
     licences = [(a["cardData"]["license"], b["cardData"]["license"]) for a, b in pairs
                 if "license" in a.get("cardData", {})]  # fmt: skip
