@@ -132,8 +132,6 @@ def documents_of(text: str, *, restarts: bool = False) -> list[str]:
 
 
 def _restarted(text: str) -> list[str]:
-    if text.count("merge_method") < 2:
-        return [text]
     parts: list[str] = []
     seen: set[str] = set()
     start = 0

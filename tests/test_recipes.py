@@ -133,6 +133,17 @@ name: one
     assert list(shares(recipe)) == ["a/x", "b/y", "c/z"]
 
 
+def test_stages_without_names_give_their_parents_to_the_last():
+    text = """
+models: [{model: a/x, parameters: {weight: 1}}, {model: b/y, parameters: {weight: 1}}]
+merge_method: linear
+---
+models: [{model: b/y, parameters: {weight: 1}}, {model: ./first, parameters: {weight: 3}}]
+merge_method: linear
+"""
+    assert shares(parse_recipe(text, CHILD)) == {"b/y": 0.25, "./first": 0.75, "a/x": None}
+
+
 def test_a_list_of_recipes_is_read_as_stages():
     text = """
 - {name: one, merge_method: linear, models: [{model: a/x}, {model: b/y}]}

@@ -359,6 +359,15 @@ merge_method: linear
     ]  # fmt: skip
 
 
+def test_lines_too_long_and_lists_without_end_are_not_understood():
+    text = "merge_method: ties\nmodel: a/x\nweight: [0.5\nmodel: b/y\nname: " + "n" * 2_000
+    document = read_lines(text)
+    assert document is not None
+    assert "name" not in document
+    (recipe,) = find_recipes(f"```\n{text}\n: : :\n```", CHILD)
+    assert recipe.parents[0].weights == ()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -415,7 +424,15 @@ def test_the_work_on_a_hostile_card_is_bounded(text, monkeypatch):
     assert len(lengths) <= 2 * 64
 
 
-@pytest.mark.parametrize("text", [filled("```\nmerge_method: x\n"), filled(f"<pre>{RECIPE}</pre>")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        filled("```\nmerge_method: x\n"),
+        filled(f"<pre>{RECIPE}</pre>"),
+        f"<pre><code>\n{RECIPE}</code></pre>",
+    ],
+    ids=["fences", "tags", "nested tags"],
+)
 def test_blocks_hold_every_character_at_most_once(text):
     assert sum(len(block.text) for block in marked_blocks(text)) <= len(text)
     assert sum(len(block.text) for block in loose_blocks(text)) <= len(text)
