@@ -24,7 +24,7 @@ from lineage.cli import main
 from lineage.cli.watch import report_lines
 from lineage.errors import HerdbookError, HomeError, UsageError
 from lineage.pipeline.crawl import crawl
-from lineage.pipeline.watch import WatchReport, watch, watch_repeatedly
+from lineage.pipeline.watch import WatchReport, _Listing, watch, watch_repeatedly
 from lineage.pipeline.watched import WatchedModel
 from lineage.pipeline.webhook import Inbox
 from lineage.store.descent import descendants, previous_watch
@@ -214,6 +214,29 @@ def test_the_children_of_a_new_child_are_found_in_the_same_watch(look, world):
     world.put("dan/child", 0.5, "ann/base")
     world.put("eve/grand", 0.6, "dan/child")
     assert ids(look.one(1).new) == ["dan/child", "eve/grand"]
+
+
+def test_a_line_of_new_descendants_is_followed_to_its_end(simply, world):
+    simply(0)
+    for n, (child, parent) in enumerate([("d/one", "ann/base"), ("d/two", "d/one"),
+                                         ("d/three", "d/two"), ("d/four", "d/three")]):  # fmt: skip
+        world.put(child, 0.1 * n + 0.1, parent)
+    assert ids(simply.one(1).new) == ["d/one", "d/two", "d/three", "d/four"]
+
+
+def test_a_listing_that_is_not_read_to_its_end_makes_nobody_missing(simply, monkeypatch):
+    simply(0)
+    whole = _Listing.read
+
+    def cut(hub, names, max_pages):
+        return _Listing({}, False) if names == ["ann/base"] else whole(hub, names, max_pages)
+
+    monkeypatch.setattr(_Listing, "read", cut)
+    simply(1)
+    assert simply.reads[2:] == [["ann/base"]]
+    monkeypatch.setattr(_Listing, "read", lambda *_: _Listing({}, True))
+    simply(2)
+    assert simply.reads[3:] == [["ann/base"], ["bob/child"]]
 
 
 def test_descendants_of_one_that_newly_claims_descent_are_new_with_it(look, world):
