@@ -134,6 +134,8 @@ def _book(home: Home, is_dry: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         else:
             connection = Home(Path(folder) / "home").open_working()
         try:
+            # Staged rows of the whole Hub go to disk rather than push others out of memory.
+            connection.execute("SET memory_limit = '1GB'")
             yield connection
         finally:
             connection.close()
