@@ -6,6 +6,7 @@ same code then reads the archived answers, at the times at which they came.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -142,6 +143,21 @@ class RecordedHub:
             return b""
 
         self._ask(f"HEAD {ref.repo_id}/resolve/{ref.revision}/{path}", resolve)
+
+    def decided(self, what: str, decide: Callable[[], list[str]]) -> list[str]:
+        """Which repositories this run turns to: decided once, and archived with what it asks.
+
+        Played again, a run turns to the same ones, whatever a newer parser would have chosen.
+        """
+        request = f"decided: {what}"
+        answer = self._find(self.scope, request)
+        if answer is not None:
+            return [str(repo_id) for repo_id in json.loads(answer.body)]
+        if self._hub is None:
+            raise NotRecordedError(f"{request} was not reached in the run {self.scope}")
+        chosen = decide()
+        self._keep(ArchivedAnswer(self.scope, request, self._clock(), json.dumps(chosen).encode()))
+        return chosen
 
     def _ask(self, request: str, fetch: Callable[[Hub], bytes]) -> ArchivedAnswer:
         answer = self._find(self.scope, request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,9 @@ from crawler.recorded import RecordedHub
 from crawler.records import ClaimSource, RepoStatus
 from crawler.snapshot import read_repository
 from lineage.errors import HerdbookError
-from lineage.pipeline.crawl import CrawlReport, crawl
+from lineage.errors import NotFoundError as UnknownError
+from lineage.pipeline.again import parse_again
+from lineage.pipeline.crawl import CrawlReport, crawl, plan_crawl
 from lineage.store.home import Home
 from lineage.store.snapshots import latest_snapshots, standing_claims
 
@@ -253,3 +256,63 @@ def test_one_repository_is_read_without_a_database(family):
     assert snapshot.licence == "MIT"
     assert [file.path for file in snapshot.files] == ["README.md"]
     assert snapshot.observed_at == NOW
+
+
+def tables(home: Home) -> dict[str, list[tuple[object, ...]]]:
+    names = ["repository", "snapshot", "observation", "reading", "file", "card", "claim", "recipe",
+             "doubt", "alias", "problem", "trait", "fingerprint", "run"]  # fmt: skip
+    connection = home.open_working()
+    found = {
+        name: connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall() for name in names
+    }
+    connection.close()
+    return found
+
+
+def test_the_archive_is_parsed_again_into_the_same_book_without_the_network(home, family):
+    run(home, family)
+    (family / "ann/child/README.md").write_text(CARD.replace("ann/base", "ann/other"))
+    run(home, family, day=1)
+    shutil.rmtree(family / "bob/quiet")
+    run(home, family, day=2)
+    before = tables(home)
+    report = parse_again(home)
+    assert (report.n_crawls, report.n_interrupted) == (3, 0)
+    assert tables(home) == before
+    assert dict(report.rows)["claim"] == "9 → 9"
+
+
+def test_a_mended_parser_is_applied_to_what_was_archived(home, family, monkeypatch):
+    run(home, family)
+    monkeypatch.setattr("crawler.parents.prose_parents", lambda *_: iter(()))
+    parse_again(home)
+    assert not [row for row in tables(home)["claim"] if row[4] == "prose"]
+    assert run(home, family, day=1).n_read == 0
+
+
+def test_an_archive_with_a_crawl_that_died_is_parsed_as_far_as_it_came(home, family, monkeypatch):
+    with running_hub(family) as endpoint, monkeypatch.context() as patch:
+        patch.setattr("lineage.pipeline.details.read_repository", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            crawl(home, endpoint, now=NOW)
+    run(home, family, day=1)
+    before = tables(home)
+    assert parse_again(home).n_interrupted == 0
+    assert tables(home) == before
+
+
+def test_without_an_archive_there_is_nothing_to_parse(home):
+    with pytest.raises(UnknownError, match="no crawl is archived"):
+        parse_again(home)
+
+
+def test_a_plan_tells_what_the_next_crawl_would_do_and_asks_nothing(home, family):
+    run(home, family)
+    connection = home.open_working()
+    connection.execute("UPDATE repository SET read_revision = NULL WHERE repo_id = 'ann/base'")
+    connection.close()
+    before = tables(home)
+    plan = plan_crawl(home, "http://127.0.0.1:1")
+    assert (plan.walk, plan.n_known, plan.n_read) == ("census", 6, 1)
+    assert plan.queue == (("changed", 1),)
+    assert tables(home) == before

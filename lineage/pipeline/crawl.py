@@ -308,8 +308,10 @@ class _Crawl:
 
     def _look_for_missing(self, sweep: Sweep) -> None:
         """Ask for what a walk did not show; only a plain "not found" makes a tombstone."""
-        missing = missing_since(self._connection, sweep, self._settings.missing_limit)
-        self._look_up(missing)
+        limit = self._settings.missing_limit
+        self._look_up(
+            self._hub.decided("missing", lambda: missing_since(self._connection, sweep, limit))
+        )
 
     def _read_details(self, among: Sequence[str] | None) -> int:
         settings, order = self._settings, self._order
@@ -323,11 +325,12 @@ class _Crawl:
             among=among,
             recheck_after=timedelta(days=settings.recheck_days),
         )
+        chosen = self._hub.decided("details", lambda: [item.repo_id for item in queue])
         read_details(
-            self._connection, self._hub, queue, self._detailed,
+            self._connection, self._hub, chosen, self._detailed,
             threads=settings.threads, now=order.at,
         )  # fmt: skip
-        return total - len(queue)
+        return max(0, total - len(chosen))
 
 
 def plan_crawl(home: Home, endpoint: str | None, *, census: bool = False) -> CrawlPlan:

@@ -17,7 +17,7 @@ from crawler.records import RepoStatus
 from crawler.snapshot import RepoReading, read_repository
 from lineage.pipeline.progress import meter
 from lineage.pipeline.walks import budget_words
-from lineage.store.ledger import QueueItem, note_alias, note_tried
+from lineage.store.ledger import note_alias, note_tried
 from lineage.store.listed import write_listed
 from lineage.store.problems import clear_problems, record_problem
 from lineage.store.readings import record_status, write_readings
@@ -41,7 +41,7 @@ class DetailCount:
 def read_details(
     connection: duckdb.DuckDBPyConnection,
     hub: RecordedHub,
-    queue: Sequence[QueueItem],
+    queue: Sequence[str],
     count: DetailCount,
     *,
     threads: int,
@@ -53,7 +53,7 @@ def read_details(
     """
     with meter("details", len(queue)) as advance, ThreadPoolExecutor(threads) as pool:
         for batch in _batches(queue):
-            outcomes = list(pool.map(lambda item: _read_one(hub, item), batch))
+            outcomes = list(pool.map(lambda repo_id: _read_one(hub, repo_id), batch))
             readings = {
                 outcome.listed.repo_id: outcome
                 for outcome in outcomes
@@ -63,11 +63,11 @@ def read_details(
             count.n_read += len(readings)
             for reading in readings.values():
                 count.problems.update(problem.code for problem in reading.problems)
-            for item, outcome in zip(batch, outcomes, strict=True):
+            for repo_id, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, RepoReading):
-                    _note_new_name(connection, item.repo_id, outcome.listed.repo_id, now, count)
+                    _note_new_name(connection, repo_id, outcome.listed.repo_id, now, count)
                 elif not isinstance(outcome, NotRecordedError):
-                    _enter_failure(connection, item.repo_id, outcome, now, count)
+                    _enter_failure(connection, repo_id, outcome, now, count)
             advance(len(batch), budget_words(hub))
 
 
@@ -104,9 +104,9 @@ def look_up(
     return list(dict.fromkeys(found))
 
 
-def _read_one(hub: RecordedHub, item: QueueItem) -> RepoReading | CrawlError:
+def _read_one(hub: RecordedHub, repo_id: str) -> RepoReading | CrawlError:
     try:
-        return read_repository(hub, item.repo_id)
+        return read_repository(hub, repo_id)
     except CrawlError as error:
         return error
 
@@ -167,6 +167,6 @@ def _enter_gone(
         count.n_gone += 1
 
 
-def _batches(queue: Sequence[QueueItem]) -> Iterator[Sequence[QueueItem]]:
+def _batches(queue: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(queue), _BATCH):
         yield queue[start : start + _BATCH]
