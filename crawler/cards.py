@@ -225,7 +225,7 @@ _BETWEEN_IDS = re.compile(r"[\s,;]+")
 
 def _parts(named: object) -> list[object]:
     """The ids in ``a/b c/d`` or ``a/b, c/d``; any other value as it is."""
-    if isinstance(named, str) and (" " in named or "," in named) and named.count("/") > 1:
+    if isinstance(named, str) and (" " in named or "," in named) and "/" in named:
         parts = _BETWEEN_IDS.split(named.strip(" \t\n,;")[: _MAX_BASE_MODELS * MAX_WORD_CHARACTERS])
         if all("/" in part and resolve_repo_id(part) is not None for part in parts):
             return list(parts)

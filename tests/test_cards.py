@@ -58,6 +58,9 @@ def parents(block: str) -> list[tuple[str | None, str]]:
         ("base_model: [[a/b], null, {x: y}]", []),
         ("base_model: a/b c/d", ["a/b", "c/d"]),
         ("base_model: a/b, c/d,", ["a/b", "c/d"]),
+        ("base_model: 'a/b,'", ["a/b"]),
+        ("base_model: a/b and c/d", [None]),
+        (f"base_model: {' '.join(f'a/b{n}' for n in range(300))}", [f"a/b{n}" for n in range(256)]),
         ('base_model: ["a/b; c/d", e/f]', ["a/b", "c/d", "e/f"]),
         ("base_model: Llama 2 / 7b chat / v1", [None]),
         ("base_model: My Org/My Model", [None]),
@@ -257,6 +260,15 @@ def test_a_card_without_metadata_says_nothing_of_itself():
          "See [e/f](https://hf.co/e/f).\n* g/h-1", [("a/b", "merge"), ("c/d-2", "merge")]),
         ("## Models merged\n\nFirst one\n\nhttps://hf.co/a/b\n\nSee [x](https://hf.co/c/d) too.\n"
          "## Thanks\n- e/f-1", [("a/b", "merge")]),
+        ("## Models merged\n\nhttps://hf.co/a/b https://hf.co/c/d",
+         [("a/b", "merge"), ("c/d", "merge")]),
+        ("[x](https://hf.co/me/child) is based on `a/b-1`.", [("a/b-1", None)]),
+        (f"Based on {'many ' * 40}words, unlike `a/b-1`.", []),
+        ("A merge of `a/b-1`, which writes well, and of course `c/d-1`, which reads.",
+         [("a/b-1", "merge"), ("c/d-1", "merge")]),
+        ("Based on [the code](a/b).", []),
+        ("Based on `a/b-1`.\n\nIt was fine-tuned from `A/b-1`.", [("a/b-1", None)]),
+        (f"{chr(0x130) * 60} based on `a/b-1`", [("a/b-1", None)]),
         ("Made from `a/b-1`.\n# Original model card: b\nFine-tuned from `c/d-1`.", []),
         ("This model was converted to GGUF format from [`a/b`](https://hf.co/a/b) using llama.cpp.",
          [("a/b", "quantized")]),
@@ -268,6 +280,11 @@ def test_a_card_without_metadata_says_nothing_of_itself():
 def test_prose_names_parents_only_after_words_of_descent(sentence, expected):
     found = [(mention.repo_id, relation) for mention, relation in prose_parents(sentence, CHILD)]
     assert found == expected
+
+
+def test_at_most_256_parents_are_read_from_prose():
+    text = "Merged of:\n\n" + "\n".join(f"- a/b-{n}" for n in range(300))
+    assert len(list(prose_parents(text, CHILD))) == 256
 
 
 def test_code_is_no_prose():
