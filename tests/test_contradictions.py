@@ -78,6 +78,7 @@ def test_the_reason_tells_how_much_older():
         ("finetune", {"tags": ["gguf", "safetensors"]}, []),
         ("finetune", {"dtype": "I32", "tags": ["gptq"]}, ["trained_but_converted"]),
         ("merge", {"quantisation": "awq-4bit"}, ["trained_but_converted"]),
+        ("finetune", {"quantisation": "gguf", "dtype": "BF16"}, []),
         ("finetune", {"library": "gguf"}, ["trained_but_converted"]),
         ("finetune", {"quantisation": "bitsandbytes-nf4"}, []),
         ("quantized", {"tags": ["gguf"]}, []),
@@ -112,7 +113,7 @@ def test_each_knot_of_cycles_is_told_once_with_its_members():
     edges = [
         ("b/two", "B/one"), ("b/one", "b/TWO"), ("b/two", "c/outside"),
         ("z/1", "z/2"), ("z/2", "z/3"), ("z/3", "z/1"), ("z/3", "z/2"),
-        ("d/self", "d/SELF"), ("e/child", "e/parent"),
+        ("d/self", "d/SELF"), ("e/child", "e/parent"), ("z/1", "Z/1"),
     ]  # fmt: skip
     found = doubts_of_cycles(edges)
     assert [(doubt.child, doubt.parent, doubt.code) for doubt in found] == [

@@ -58,11 +58,11 @@ def test_tags_of_the_quantised_repository_are_scored_against_its_manifest(tmp_pa
 
 
 def test_a_card_that_names_itself_or_its_quantisation_is_wrong_for_certain(tmp_path):
-    card = "---\nbase_model: [me/one, a/b, ./path]\n---\nBased on `bloke/one-GGUF`."
+    card = "---\nbase_model: [me/one, a/b, bloke/one-gguf, ./path]\n---\n"
     write_card(tmp_path, "one", card)
     found = evaluate_claims(tmp_path)
     truth = "neither itself nor its quantisation"
-    assert scores(found)[truth, "card"] == (1, 2, 1, 0, 0)
+    assert scores(found)[truth, "card"] == (1, 3, 1, 0, 0)
     assert ("wrong", "card", "me/one", "me/one") in misses(found)
     (score,) = (s for s in found.scores if (s.truth, s.source) == (truth, "card"))
     assert score.unresolved == 1
@@ -89,10 +89,13 @@ def test_recipes_are_compared_with_mergekits_own_reading(tmp_path, monkeypatch):
     recipes.mkdir()
     two = "{merge_method: slerp, base_model: a/x, models: [{model: a/x}, {model: b/y+c/lora}],"
     (recipes / "one.yml").write_text(f"{two} parameters: {{t: 0.5}}}}", "utf-8")
+    stage = "{name: first, merge_method: linear, models: [{model: a/x, parameters: {weight: 1}}]}"
+    last = "{merge_method: linear, models: [{model: first, parameters: {weight: 1}}]}"
+    (recipes / "stages.yml").write_text(f"{stage}\n---\n{last}", "utf-8")
     (recipes / "bad.yml").write_text("merge_method: nonsense", "utf-8")
     found = scores(evaluate_claims(tmp_path / "cards", recipes=recipes))
     assert found["mergekit's own reading", "card_recipe"] == (1, 2, 2, 2, 2)
-    assert found["mergekit's own reading", "merge_recipe"] == (1, 3, 3, 3, 3)
+    assert found["mergekit's own reading", "merge_recipe"] == (2, 4, 4, 4, 4)
     monkeypatch.setitem(sys.modules, "mergekit.config", None)
     without = scores(evaluate_claims(tmp_path / "cards", recipes=recipes))
     assert ("mergekit's own reading", "card_recipe") not in without

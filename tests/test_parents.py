@@ -272,6 +272,20 @@ def test_no_more_than_512_claims_are_kept_and_those_of_the_card_before_tags():
     assert found[0].parent == "c/d"
 
 
+def test_texts_are_cut_and_what_stands_after_the_bound_of_a_card_is_not_read():
+    (claim,) = words_of(tags=["base_model:merge:" + "x" * 5_000]).claims
+    assert (len(claim.text), len(claim.parent_text)) == (1_000, 500)
+    (claim,) = words_of(tags=["base_model:merge:a\x1b/b\x85"]).claims
+    assert claim.text == "base_model:merge:a\ufffd/b\ufffd"
+    recipe = "\n```yaml\nmerge_method: linear\nmodels: [{model: a/b}]\n```\n"
+    assert len(words_of(card=recipe + "x\n" * 600_000).recipes) == 1
+    assert words_of(card="x\n" * 600_000 + recipe).recipes == ()
+
+
+def test_only_the_configuration_itself_says_where_it_was_loaded_from():
+    assert words_of(files={"quantize_config.json": '{"_name_or_path": "a/b"}'}).claims == ()
+
+
 def test_a_card_without_anything_says_nothing():
     found = words_of(card="")
     assert (found.claims, found.problems, found.recipes) == ((), (), ())
