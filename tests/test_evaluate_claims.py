@@ -136,7 +136,7 @@ def test_tags_are_scored_against_edges_that_another_program_read(tmp_path):
         file.write("child,parent,relation_tag\nme/a,X/y,merge\nme/a,/p,merge\n")
     found = evaluate_claims(tmp_path / "cards", radar=radar)
     assert scores(found)["edges of radar", "tag"] == (2, 1, 1, 2, 1)
-    assert found.misses[-1].reason == "a path, or an id that is too long for the Hub's client"
+    assert found.misses[-1].reason == "a path on somebody's disk, or no id"
 
 
 def test_prose_is_scored_against_judgements(tmp_path):

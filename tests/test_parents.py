@@ -338,7 +338,7 @@ def test_whatever_is_written_claims_are_bounded_and_printable(base, prose, value
             (claim.parent_text, 500),
             (claim.text, MAX_TEXT_CHARACTERS),
             (claim.method or "", 500),
-            (claim.parent or "", 96),
+            (claim.parent or "", 300),
         ):
             assert len(text) <= longest
             assert not any((ord(c) < 32 and c not in "\t\n") or 127 <= ord(c) < 160 for c in text)

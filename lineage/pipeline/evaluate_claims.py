@@ -319,7 +319,7 @@ def _against_radar(found: ClaimsEvaluation, radar: Path) -> None:
                 elif mention.repo_id is None:
                     found.score("edges of radar", str(ClaimSource.TAG)).unresolved += 1
                     claim = f"{relation} {mention.words}".lower()
-                    reasons[claim] = "a path, or an id that is too long for the Hub's client"
+                    reasons[claim] = "a path on somebody's disk, or no id"
             expected = edges.get(child.lower(), set())
             found.compare("edges of radar", str(ClaimSource.TAG), child, claimed, expected, reasons)
 
