@@ -46,7 +46,6 @@ _FIRST_WAIT_S = 0.5
 _TIMEOUT_S = 60.0
 _PATIENCE_S = 30.0
 _MIN_BYTES_PER_S = 10_000
-_CHUNK_BYTES = 1 << 16
 
 T = TypeVar("T")
 Params = Mapping[str, str | int | list[str]]
@@ -272,7 +271,7 @@ class Hub:
     def _read_bounded(self, response: httpx2.Response, max_bytes: int, url: str) -> bytes:
         """The body, refused as soon as it is longer than `max_bytes` or drips."""
         parts, size, started = [], 0, self._clock()
-        for part in response.iter_bytes(_CHUNK_BYTES):
+        for part in response.iter_bytes():  # as they come: chunks of a size would wait for a drip
             size += len(part)
             if size > max_bytes:
                 raise MalformedError(f"{_shown(url)} is longer than {max_bytes} bytes")
