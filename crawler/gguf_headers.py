@@ -219,7 +219,7 @@ def _read_value(cursor: _Cursor, kind: int, depth: int = 0) -> GgufValue | None:
 def _read_tensor(cursor: _Cursor) -> tuple[str, int, tuple[int, ...], int]:
     """Name, type number, shape (output dimension first) and offset of one table entry."""
     name = cursor.text()
-    dimensions = cursor.count(_U32, _MAX_DIMENSIONS, f"the number of dimensions of {name!r}")
+    dimensions = cursor.count(_U32, _MAX_DIMENSIONS, f"the number of dimensions of {name!r:.100}")
     shape = tuple(int(cursor.scalar(_U64)) for _ in range(dimensions))[::-1]
     return name, int(cursor.scalar(_U32)), shape, int(cursor.scalar(_U64))
 
@@ -231,7 +231,7 @@ def _size_bytes(path: str, name: str, kind: int, shape: tuple[int, ...]) -> int 
     _, block, block_bytes = _TYPES[kind]
     row = shape[-1] if shape else 1
     if row % block:
-        raise MalformedError(f"{path}: rows of {name!r} ({row} values) do not fill blocks")
+        raise MalformedError(f"{path}: rows of {name!r:.100} ({row} values) do not fill blocks")
     return math.prod(shape) // block * block_bytes
 
 
@@ -248,7 +248,7 @@ def _place(
     entries = []
     for name, kind, shape, offset in table:
         if name in seen:
-            raise MalformedError(f"{path}: tensor {name!r} stands twice")
+            raise MalformedError(f"{path}: tensor {name!r:.100} stands twice")
         seen.add(name)
         size = _size_bytes(path, name, kind, shape)
         if size is None:
@@ -256,7 +256,7 @@ def _place(
         start = data_start + offset
         if start + size > file_bytes:
             raise MalformedError(
-                f"{path}: {name!r} ends at byte {start + size}, the file has {file_bytes}"
+                f"{path}: {name!r:.100} ends at byte {start + size}, the file has {file_bytes}"
             )
         dtype = _TYPES[kind][0] if kind in _TYPES else f"GGML_{kind}"
         entries.append(TensorEntry(name, dtype, shape, path, start, start + size))
@@ -271,7 +271,7 @@ def check_overlap(entries: list[TensorEntry], path: str) -> None:
         if entry.start == entry.stop:
             continue
         if previous is not None and entry.start < previous.stop:
-            raise MalformedError(f"{path}: {previous.name!r} and {entry.name!r} overlap")
+            raise MalformedError(f"{path}: {previous.name!r:.100} and {entry.name!r:.100} overlap")
         previous = entry
 
 
@@ -293,7 +293,7 @@ def _read_metadata(cursor: _Cursor, items: int, into: dict[str, GgufValue]) -> N
         key = cursor.text()
         value = _read_value(cursor, int(cursor.scalar(_U32)))
         if key in into:
-            raise MalformedError(f"{cursor.path}: metadata key {key!r} stands twice")
+            raise MalformedError(f"{cursor.path}: metadata key {key!r:.100} stands twice")
         if value is not None:
             into[key] = value
 

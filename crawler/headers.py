@@ -97,6 +97,8 @@ def _load_object(text: bytes, path: str) -> dict[str, object]:
     """Parse a JSON object with distinct keys."""
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        if b"\\u" in text:  # half a surrogate pair is no text that anything could store
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except MalformedError as error:
         raise MalformedError(f"{path}: header is not usable: {error}") from error
     except RecursionError as error:
@@ -119,22 +121,24 @@ def _numbers(value: object) -> tuple[int, ...] | None:
 
 def _tensor(name: str, value: object, path: str, data_start: int, file_bytes: int) -> TensorEntry:
     if not isinstance(value, dict):
-        raise MalformedError(f"{path}: entry {name!r} is not an object")
+        raise MalformedError(f"{path}: entry {name!r:.100} is not an object")
     dtype, shape = value.get("dtype"), _numbers(value.get("shape"))
     offsets = _numbers(value.get("data_offsets"))
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise MalformedError(f"{path}: {name!r} has the unknown dtype {str(dtype)[:40]!r}")
+        raise MalformedError(f"{path}: {name!r:.100} has the unknown dtype {str(dtype)[:40]!r}")
     if shape is None:
-        raise MalformedError(f"{path}: {name!r} has no usable shape")
+        raise MalformedError(f"{path}: {name!r:.100} has no usable shape")
     if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise MalformedError(f"{path}: {name!r} has no usable offsets")
+        raise MalformedError(f"{path}: {name!r:.100} has no usable offsets")
     start, stop = data_start + offsets[0], data_start + offsets[1]
     if stop > file_bytes:
-        raise MalformedError(f"{path}: {name!r} ends at byte {stop}, the file has {file_bytes}")
+        raise MalformedError(
+            f"{path}: {name!r:.100} ends at byte {stop}, the file has {file_bytes}"
+        )
     bits = math.prod(shape) * DTYPE_BITS[dtype]
     if bits != 8 * (stop - start):
         raise MalformedError(
-            f"{path}: {name!r} of shape {list(shape)} and {dtype} does not take "
+            f"{path}: {name!r:.100} of shape {list(shape)} and {dtype} does not take "
             f"{stop - start} bytes"
         )
     return TensorEntry(name, dtype, shape, path, start, stop)
@@ -290,7 +294,7 @@ def _choose(
         return chosen
     for path in sorted(named - by_path.keys()):
         problems.append(
-            HeaderProblem(path, "not_found", f"{index.path} names {path!r}, which is absent")
+            HeaderProblem(path, "not_found", f"{index.path} names {path!r:.100}, which is absent")
         )
     present = tuple(by_path[path] for path in sorted(named & by_path.keys()))
     return present or chosen
@@ -346,7 +350,8 @@ def read_headers(read: _Read, files: Sequence[FileEntry]) -> HeaderReport:
                     HeaderProblem(
                         file.path,
                         MalformedError.code,
-                        f"{file.path}: {entry.name!r} stands in {tensors[entry.name].path} too",
+                        f"{file.path}: {entry.name!r:.100} stands in "
+                        f"{tensors[entry.name].path} too",
                     )
                 )
             else:
