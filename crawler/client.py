@@ -49,6 +49,7 @@ _MIN_BYTES_PER_S = 10_000
 
 T = TypeVar("T")
 Params = Mapping[str, str | int | list[str]]
+Accept = Callable[[bytes, str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +120,24 @@ class Hub:
         headers = build_hf_headers(token=self._token, library_name="herdbook")
         return {**headers, "Accept-Encoding": "identity"}
 
-    def get(self, path: str, params: Params | None = None, *, max_bytes: int = 1 << 28) -> bytes:
+    def get(
+        self,
+        path: str,
+        params: Params | None = None,
+        *,
+        max_bytes: int = 1 << 28,
+        accept: Accept = lambda body, next_url: None,
+    ) -> bytes:
         """The body of ``GET endpoint/path`` (or of an absolute address of this Hub).
+
+        `accept` is that of :meth:`get_page`.
 
         Raises
         ------
         CrawlError
             Translated; retryable errors only after all tries.
         """
-        return self.get_page(path, params, max_bytes=max_bytes)[0]
+        return self.get_page(path, params, max_bytes=max_bytes, accept=accept)[0]
 
     def get_page(
         self,
@@ -135,7 +145,7 @@ class Hub:
         params: Params | None = None,
         *,
         max_bytes: int = 1 << 28,
-        accept: Callable[[bytes, str | None], None] = lambda body, next_url: None,
+        accept: Accept = lambda body, next_url: None,
     ) -> tuple[bytes, str | None]:
         """One page of a listing: its body, and the address of the next page or None.
 
@@ -156,15 +166,24 @@ class Hub:
             now = self._clock()
             return tuple(b for _, b in sorted(self._budgets.items()) if b.reset_s > now)
 
-    def get_file(self, ref: RepoRef, path: str, *, max_bytes: int) -> bytes:
-        """A small file, whole.
+    def get_file(
+        self, ref: RepoRef, path: str, *, max_bytes: int, size_bytes: int | None = None
+    ) -> bytes:
+        """A small file, whole; `size_bytes` is its length as the repository states it, if known.
 
         Raises
         ------
         MalformedError
             If it is larger than `max_bytes`.
+        TruncatedError
+            If it has another length than was stated, after all tries.
         """
-        return self.get(self.file_url(ref, path), max_bytes=max_bytes)
+
+        def is_whole(body: bytes, _: str | None) -> None:
+            if size_bytes is not None and len(body) != size_bytes:
+                raise TruncatedError(f"{path} came with {len(body)} of {size_bytes} bytes")
+
+        return self.get(self.file_url(ref, path), max_bytes=max_bytes, accept=is_whole)
 
     def file_url(self, ref: RepoRef, path: str) -> str:
         """The address under which the Hub resolves a file; `path` is quoted."""

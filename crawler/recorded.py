@@ -111,19 +111,27 @@ class RecordedHub:
         return answer
 
     def get(self, path: str, *, max_bytes: int) -> ArchivedAnswer:
-        """The answer to ``GET endpoint/path``.
+        """The answer to ``GET endpoint/path``, a JSON object; anything else is asked for again.
 
         Raises
         ------
         CrawlError
             As the Hub refused it; the refusal is archived too.
         """
-        return self._ask(f"GET {path}", lambda hub: hub.get(path, max_bytes=max_bytes))
+        return self._ask(
+            f"GET {path}", lambda hub: hub.get(path, max_bytes=max_bytes, accept=_require_object)
+        )
 
-    def get_file(self, ref: RepoRef, path: str, *, max_bytes: int) -> bytes:
-        """A small file, whole."""
+    def get_file(
+        self, ref: RepoRef, path: str, *, max_bytes: int, size_bytes: int | None = None
+    ) -> bytes:
+        """A small file, whole; see :meth:`crawler.client.Hub.get_file`."""
         request = f"GET {ref.repo_id}/resolve/{ref.revision}/{path}"
-        return self._ask(request, lambda hub: hub.get_file(ref, path, max_bytes=max_bytes)).body
+
+        def fetch(hub: Hub) -> bytes:
+            return hub.get_file(ref, path, max_bytes=max_bytes, size_bytes=size_bytes)
+
+        return self._ask(request, fetch).body
 
     def get_head(self, ref: RepoRef, path: str, n_bytes: int) -> bytes:
         """The first bytes of a file, by one range request."""
@@ -188,6 +196,18 @@ class RecordedHub:
         if self._hub is None:
             raise NotRecordedError(f"{request} was not asked in the run {self.scope}")
         return self._hub
+
+
+def _require_object(body: bytes, _: str | None) -> None:
+    """Refuse an answer that is no JSON object: what a server or a proxy sends when it fails."""
+    try:
+        value = json.loads(body.decode("utf-8", "replace"))
+    except RecursionError:
+        return  # whole, and not to be used: who reads it says so
+    except ValueError as error:
+        raise TruncatedError(f"the answer is not JSON: {str(error)[:100]}") from error
+    if not isinstance(value, dict):
+        raise TruncatedError(f"the answer is a {type(value).__name__}, not an object")
 
 
 def _error_of(answer: ArchivedAnswer) -> CrawlError:

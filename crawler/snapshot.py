@@ -147,7 +147,9 @@ class _Reader:
             self._problems.append(FileProblem(file.path, MalformedError.code, reason))
             return None
         try:
-            body = self._hub.get_file(ref, file.path, max_bytes=_MAX_TEXT_BYTES)
+            body = self._hub.get_file(
+                ref, file.path, max_bytes=_MAX_TEXT_BYTES, size_bytes=file.size_bytes
+            )
         except CrawlError as error:
             self._unread.update(_SOURCES[file.path])
             if isinstance(error, GatedError):

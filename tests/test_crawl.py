@@ -179,10 +179,10 @@ def test_errors_of_the_server_and_limits_of_rate_are_waited_out(home, family):
 class DyingHub(Hub):
     """A Hub on which a repository vanishes after it was listed."""
 
-    def get(self, path, params=None, *, max_bytes=1 << 28):
+    def get(self, path, params=None, **more):
         if path.startswith("api/models/ann/child?blobs"):
             raise NotFoundError("404")
-        return super().get(path, params, max_bytes=max_bytes)
+        return super().get(path, params, **more)
 
 
 def test_a_repository_that_vanishes_mid_crawl_stops_nobody(home, family):

@@ -405,10 +405,10 @@ def test_a_model_that_breaks_the_crawl_leaves_the_others(simply):
 class Astray(Hub):
     """A Hub whose listings fail, or lead elsewhere."""
 
-    def get_page(self, path, params=None, *, max_bytes=1 << 28):
+    def get_page(self, path, params=None, **more):
         if "bob/child" in path or "bob%2Fchild" in path:
             raise MalformedError("not this one")
-        body, _ = super().get_page(path, params, max_bytes=max_bytes)
+        body, _ = super().get_page(path, params, **more)
         return body, "https://elsewhere.example/api/models"
 
 
@@ -437,7 +437,7 @@ def test_no_model_and_too_many_are_refused(models, home):
 
 def test_listings_are_paged_and_hostile_records_passed_over():
     class Pages(Hub):
-        def get_page(self, path, params=None, *, max_bytes=1 << 28):
+        def get_page(self, path, params=None, **more):
             if path.startswith("api/"):
                 first = [
                     {"id": "a/one", "createdAt": "2026-01-01T00:00:00.000Z"},
@@ -459,7 +459,7 @@ def test_listings_are_paged_and_hostile_records_passed_over():
 @pytest.mark.parametrize("body", [b"{", b"{}", b"[" * 100_000])
 def test_a_listing_that_is_none_is_malformed(body):
     class Broken(Hub):
-        def get_page(self, path, params=None, *, max_bytes=1 << 28):
+        def get_page(self, path, params=None, **more):
             return body, None
 
     with pytest.raises(MalformedError):
