@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -46,6 +47,7 @@ _FIRST_WAIT_S = 0.5
 _TIMEOUT_S = 60.0
 _PATIENCE_S = 30.0
 _MIN_BYTES_PER_S = 10_000
+_LINK = re.compile(r"<([^<>]+)>([^<]*)")
 
 T = TypeVar("T")
 Params = Mapping[str, str | int | list[str]]
@@ -230,6 +232,8 @@ class Hub:
         headers = {"Range": f"bytes={start}-{stop - 1}"}
         with self._stream("GET", address.url, extra=headers) as response:
             if response.status_code == 200:
+                if response.headers.get("content-type", "").startswith("text/html"):
+                    raise TruncatedError(f"{_shown(address.url)} is a page for people just now")
                 raise RangeIgnoredError(
                     f"{_shown(address.url)} was asked for bytes {start}-{stop - 1} and would send "
                     "the whole file"
@@ -398,12 +402,19 @@ def _wait_of(response: httpx2.Response) -> float:
 
 
 def _next_page(link: str) -> str | None:
-    """The address of ``rel="next"`` in a Link header."""
-    for part in link.split(","):
-        address, _, rest = part.partition(";")
-        if 'rel="next"' in rest:
-            return address.strip().strip("<>")
-    return None
+    """The address of ``rel="next"`` in a Link header; None where it names none.
+
+    Raises
+    ------
+    TruncatedError
+        If the header cannot be understood: a listing must not end for that.
+    """
+    if not link.strip():
+        return None
+    found = _LINK.findall(link)
+    if not found or any("rel=" not in rest for _, rest in found):
+        raise TruncatedError(f"not a Link header: {link[:80]!r}")
+    return next((address for address, rest in found if 'rel="next"' in rest), None)
 
 
 def _shown(url: str) -> str:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import orjson
 
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 PAGE_SIZE = 1000
+_LISTING = "api/models"
 # What the public Hub accepts in listings; it refuses baseModels, childrenModelCount, usedStorage.
 _EXPAND = (
     "author", "cardData", "config", "createdAt", "disabled", "downloads", "downloadsAllTime",
@@ -295,7 +296,7 @@ def first_page(
     if sort is not None:
         query += [("sort", sort), ("direction", "-1")]
     query.append(("limit", str(min(limit or PAGE_SIZE, PAGE_SIZE))))
-    return "api/models?" + urlencode(query)
+    return f"{_LISTING}?{urlencode(query)}"
 
 
 def list_pages(hub: RecordedHub, start_url: str, *, scope: str) -> Iterator[Page]:
@@ -317,7 +318,7 @@ def list_pages(hub: RecordedHub, start_url: str, *, scope: str) -> Iterator[Page
             parsed[:] = _records(body)
             _check_next(hub.endpoint, next_url, seen)
 
-        seen.add(url)
+        seen.add(_whole_address(hub.endpoint, url))
         answer = hub.page(url, accept, scope=scope)
         records = parsed or _records(answer.body)
         items = tuple(_parse(record, answer.at) for record in records)
@@ -338,10 +339,18 @@ def _check_next(endpoint: str, next_url: str | None, seen: set[str]) -> None:
     """A Link header is a stranger's word: it must not send the token elsewhere, nor in a circle."""
     if next_url is None:
         return
-    if "://" in next_url and urlsplit(next_url)[:2] != urlsplit(endpoint)[:2]:
-        raise TruncatedError(f"the listing leads to another host: {urlsplit(next_url).netloc}")
-    if next_url in seen:
+    whole = _whole_address(endpoint, next_url)
+    leads_to, listing = urlsplit(whole), urlsplit(_whole_address(endpoint, _LISTING))
+    if leads_to[:2] != listing[:2]:
+        raise TruncatedError(f"the listing leads to another host: {leads_to.netloc}")
+    if leads_to.path != listing.path:
+        raise TruncatedError(f"the listing leads out of itself: {leads_to.path[:_MAX_REASON]}")
+    if whole in seen:
         raise TruncatedError("the listing leads in a circle")
+
+
+def _whole_address(endpoint: str, url: str) -> str:
+    return urljoin(f"{endpoint}/", url)
 
 
 def read_ids(ids: Path | Sequence[str]) -> list[str]:
