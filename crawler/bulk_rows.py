@@ -13,7 +13,7 @@ from datetime import datetime
 import orjson
 
 from crawler.bulk import Field
-from crawler.records import is_repo_id
+from crawler.records import MAX_NAME_CHARACTERS, is_repo_id
 from crawler.references import resolve_repo_id
 
 __all__ = ["MAX_CELL_CHARACTERS", "hub_record", "model_named"]
@@ -21,7 +21,7 @@ __all__ = ["MAX_CELL_CHARACTERS", "hub_record", "model_named"]
 MAX_CELL_CHARACTERS = 4_000
 """A longer cell names no model."""
 
-_MAX_ID_CHARACTERS = 96
+_MAX_ID_CHARACTERS = 2 * MAX_NAME_CHARACTERS + 1
 _MAX_JSON_CHARACTERS = 4 << 20
 _MAX_BASE_MODELS = 256
 _LINK = re.compile(r"<a\s[^<>]{0,2000}?href\s*=\s*[\"']?(?P<address>[^\s\"'<>]{1,300})", re.I)

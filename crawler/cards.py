@@ -207,6 +207,9 @@ def mentions(value: object, child: str) -> tuple[Mention, ...]:
 
     A word that is several ids with spaces or commas between them names each of them.
     """
+    if isinstance(value, str) and "/" in value and " " not in value and "," not in value:
+        alone = mention_of(value, child)  # nearly all of them
+        return (alone,) if alone is not None else ()
     found: dict[str, Mention] = {}
     for item in items_of(value)[:_MAX_BASE_MODELS]:
         named = item

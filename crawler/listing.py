@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,14 +46,13 @@ _EXPAND = (
     "evalResults", "gated", "gguf", "lastModified", "library_name", "likes", "model-index",
     "pipeline_tag", "private", "safetensors", "sha", "tags", "trendingScore",
 )  # fmt: skip
-_COMMIT_DIGITS = 40
-_HEX = frozenset("0123456789abcdef")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_REASON = 200
 _MAX_RAW = 4_000
-_MAX_TAGS = 500
+_MAX_TAGS = 5_000
 _MAX_TAG_CHARACTERS = 500
 _MAX_RECORD_BYTES = 64 << 20
-_NO_COMMIT = "0" * _COMMIT_DIGITS
+_NO_COMMIT = "0" * 40
 _TAG_ALONE = frozenset({ClaimSource.TAG})
 _TAG_AND_CARD = frozenset({ClaimSource.TAG, ClaimSource.CARD})
 
@@ -122,8 +122,7 @@ def parse_record(record: object, at: datetime) -> ListedRepo:
     if not isinstance(repo_id, str) or not is_repo_id(repo_id):
         raise MalformedError(f"not a repository id: {str(repo_id)[:100]!r}")
     sha = record.get("sha")
-    is_commit = isinstance(sha, str) and len(sha) == _COMMIT_DIGITS and _HEX.issuperset(sha)
-    revision = str(sha) if is_commit else None
+    revision = sha if isinstance(sha, str) and _COMMIT.fullmatch(sha) else None
     status = RepoStatus.DISABLED if record.get("disabled") is True else RepoStatus.OK
     gate = record.get("gated")
     gated = None if not gate else gate[:20] if isinstance(gate, str) else "yes"
@@ -142,7 +141,7 @@ def parse_record(record: object, at: datetime) -> ListedRepo:
     state = _digest(
         (
             revision, status, gated, author, _stamp(created_at), _stamp(last_modified), library,
-            pipeline_tag, tags, [getattr(facts, name) for name in Facts.__slots__],
+            pipeline_tag, tags, facts,
             [(c.parent_text, c.relation, c.source) for c in claims],
         )
     )  # fmt: skip
@@ -159,26 +158,25 @@ def listed_claims(
     record: Mapping[str, object], child: str, tags: Sequence[str], revision: str, at: datetime
 ) -> tuple[Claim, ...]:
     """The parents that a record's tags and its copy of the card's metadata state."""
-    found: dict[tuple[str, str | None, ClaimSource], Claim] = {}
+    found: list[Claim] = []
     metadata = record.get("cardData")
     if isinstance(metadata, dict) and metadata.get("base_model"):
         relation = relation_of(metadata)
         for mention in declared_parents(metadata, child):
-            found.setdefault(
-                (mention.words, relation, ClaimSource.CARD),
+            said = f"base_model: {mention.context}"
+            found.append(
                 Claim(
-                    child, mention.repo_id, mention.words, relation, ClaimSource.CARD,
-                    f"base_model: {mention.context}", revision, at,
-                ),
+                    child, mention.repo_id, mention.words, relation, ClaimSource.CARD, said,
+                    revision, at,
+                )
             )  # fmt: skip
     for mention, relation, tag in tag_parents(tags, child):
-        found.setdefault(
-            (mention.words, relation, ClaimSource.TAG),
+        found.append(
             Claim(
                 child, mention.repo_id, mention.words, relation, ClaimSource.TAG, tag, revision, at
-            ),
+            )
         )
-    return tuple(found.values())
+    return tuple(found)
 
 
 def _time(value: object) -> datetime | None:
@@ -193,6 +191,8 @@ def _time(value: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value if isinstance(value, str) else "")
+        if moment.tzinfo is UTC:
+            return moment
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (OverflowError, ValueError) as error:
         raise MalformedError(f"not a moment: {str(value)[:40]!r}") from error
@@ -215,14 +215,20 @@ def _score(value: object) -> float | None:
 def _tags(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         return ()
+    try:
+        whole = ",".join(value)
+    except TypeError:
+        whole = None  # not all of them are texts
+    if whole is not None and len(whole) <= _MAX_TAG_CHARACTERS and "" not in value:
+        return tuple(value)
     return tuple(
-        tag[:_MAX_TAG_CHARACTERS] for tag in value[:_MAX_TAGS] if isinstance(tag, str) and tag
+        [tag[:_MAX_TAG_CHARACTERS] for tag in value[:_MAX_TAGS] if isinstance(tag, str) and tag]
     )
 
 
 def _digest(fields: object) -> int:
     """64 bits that are the same for the same fields, on every machine and in every version."""
-    text = orjson.dumps(fields)
+    text = orjson.dumps(fields)  # a dataclass with its fields in order
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 __all__ = [
@@ -22,16 +22,23 @@ __all__ = [
     "is_repo_id",
 ]
 
-_REPO_ID = re.compile(r"^[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9_][\w.\-]*)?$", re.ASCII)
-_COMMIT = re.compile(r"^[0-9a-f]{40}$")
-_MAX_REPO_ID_CHARACTERS = 96
+MAX_NAME_CHARACTERS = 96
+"""Most characters of an owner, and of a name."""
+
+_REPO_ID = re.compile(
+    r"[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9_][\w.\-]{0,95})?", re.ASCII
+)  # MAX_NAME_CHARACTERS
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def is_repo_id(text: str) -> bool:
-    """Whether `text` has the form of a Hub repository id (``owner/name`` or a bare name)."""
+    """Whether `text` has the form of a Hub repository id (``owner/name`` or a bare name).
+
+    The form is that of the Hub's client (``validate_repo_id``), whose bound of 96 characters is on
+    the name; the same bound is put on the owner.
+    """
     return (
-        len(text) <= _MAX_REPO_ID_CHARACTERS
-        and _REPO_ID.match(text) is not None
+        _REPO_ID.fullmatch(text) is not None
         and "--" not in text
         and ".." not in text
         and not text.endswith((".git", ".", "-"))
@@ -39,7 +46,7 @@ def is_repo_id(text: str) -> bool:
 
 
 def _require_utc(field: str, value: datetime | None) -> None:
-    if value is not None and value.utcoffset() is None:
+    if value is not None and value.tzinfo is not UTC and value.utcoffset() is None:
         raise ValueError(f"{field} needs a time zone: {value!r}")
 
 
@@ -76,7 +83,7 @@ class RepoRef:
     def __post_init__(self) -> None:
         if not is_repo_id(self.repo_id):
             raise ValueError(f"not a Hub repository id: {self.repo_id!r}")
-        if not _COMMIT.match(self.revision):
+        if not _COMMIT.fullmatch(self.revision):
             raise ValueError(f"not a commit (40 hex digits): {self.revision!r}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from crawler.plain_yaml import word_of
 from crawler.records import is_repo_id
@@ -77,9 +78,17 @@ def mention_of(value: object, child: str, context: str | None = None) -> Mention
     word = word_of(value)
     if word is None:
         return None
+    if context is None and "/" in word:
+        return _full_mention(word)
     words = word[:MAX_WORD_CHARACTERS]
     repo_id = child if words == child.rpartition("/")[2] else resolve_repo_id(word)
     return Mention(repo_id, words, context or words)
+
+
+@lru_cache(maxsize=1 << 16)  # a few bases are named by millions
+def _full_mention(word: str) -> Mention:
+    words = word[:MAX_WORD_CHARACTERS]
+    return Mention(resolve_repo_id(word), words, words)
 
 
 def resolve_repo_id(text: str) -> str | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from crawler.cards import mentions
-from crawler.references import Mention
+from crawler.references import Mention, mention_of
 
 __all__ = ["tag_parents"]
 
@@ -22,20 +21,23 @@ def tag_parents(tags: Sequence[str], child: str) -> Iterator[tuple[Mention, str 
     ...     ["en", "base_model:a/b", "base_model:finetune:a/b", "base_model:c/d"], "me/mine")]
     [('a/b', 'finetune'), ('c/d', None)]
     """
+    tags = [tag for tag in tags if tag.startswith(_TAG)]
+    if not tags:
+        return
     related: dict[str, tuple[str, str]] = {}
     plain: dict[str, str] = {}
     for tag in tags:
-        if not tag.startswith(_TAG):
-            continue
         relation, colon, parent = tag.removeprefix(_TAG).partition(":")
         if colon and relation in _RELATIONS:
             related.setdefault(parent, (relation, tag))
         else:
             plain.setdefault(tag.removeprefix(_TAG), tag)
     for parent, (relation, tag) in related.items():
-        for mention in mentions(parent, child):
+        mention = mention_of(parent, child)
+        if mention is not None:
             yield mention, relation, tag
     for parent, tag in plain.items():
         if parent not in related:
-            for mention in mentions(parent, child):
+            mention = mention_of(parent, child)
+            if mention is not None:
                 yield mention, None, tag

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,7 +19,7 @@ from lineage.store.listed import ListedCount, enter_listed
 from lineage.store.problems import record_problem
 from lineage.store.transaction import transaction
 
-__all__ = ["WalkCount", "budget_words", "walk"]
+__all__ = ["WalkCount", "budget_words", "no_cyclic_collection", "walk"]
 
 
 @dataclass(slots=True)
@@ -66,7 +69,7 @@ def walk(
     batch: list[Page] = []
     left = limit
     done = n_pages = 0
-    with meter(sweep.kind, expected) as advance:
+    with meter(sweep.kind, expected) as advance, no_cyclic_collection():
         pages = list_pages(hub, sweep.next_url or first_url, scope=sweep.scope)
         try:
             for page in pages:
@@ -88,6 +91,18 @@ def walk(
             if batch:
                 sweep = _enter(connection, sweep, batch, count, False, keep_ids)
     return sweep
+
+
+@contextmanager
+def no_cyclic_collection() -> Iterator[None]:
+    """Records hold no cycles, and looking for some among 100,000 of them takes half the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def budget_words(hub: RecordedHub) -> str:

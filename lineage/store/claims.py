@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 
 import duckdb
 
@@ -48,15 +49,16 @@ def enter_claims(
     """
     import pyarrow as pa
 
-    distinct: dict[tuple[object, ...], Claim] = {}
-    for claim in claims:
-        key = (claim.child, claim.parent_text, claim.relation, claim.source, claim.method)
-        distinct.setdefault(key, claim)
-    rows = list(distinct.values())
+    rows = list(claims)
     text = pa.string()
     types = {name: pa.float64() if name == "weight" else text for name in CLAIM_COLUMNS}
-    new = {name: pa.array([getattr(row, name) for row in rows], types[name]) for name in types}
+    of_each = list(zip(*map(attrgetter(*types), rows), strict=True)) or [()] * len(types)
+    new = {
+        name: pa.array(column, kind)
+        for (name, kind), column in zip(types.items(), of_each, strict=True)
+    }
     stamp = pa.timestamp("us", "UTC")
+    new["n"] = pa.array(range(len(rows)), pa.int64())
     new["seen"] = pa.array([row.observed_at for row in rows], stamp)
     looked = [(child, at, source) for child, (at, sources) in said.items() for source in sources]
     connection.register("new_claims", pa.table(new))
@@ -71,19 +73,23 @@ def enter_claims(
         ),
     )
     try:
-        connection.execute(
-            "UPDATE claim SET ended_at = looked.at, last_seen = greatest(claim.first_seen,"
-            " CASE WHEN listed_at < looked.at THEN listed_at END,"
-            " CASE WHEN read_at < looked.at THEN read_at END)"
-            " FROM looked LEFT JOIN repository ON repository.repo_id = looked.child"
-            " WHERE claim.child = looked.child AND claim.source = looked.source"
-            " AND claim.ended_at IS NULL"
-            f" AND NOT EXISTS (SELECT 1 FROM new_claims AS new WHERE {_SAME})"
-        )
+        if looked:
+            connection.execute(
+                "UPDATE claim SET ended_at = looked.at, last_seen = greatest(claim.first_seen,"
+                " CASE WHEN listed_at < looked.at THEN listed_at END,"
+                " CASE WHEN read_at < looked.at THEN read_at END)"
+                " FROM looked LEFT JOIN repository ON repository.repo_id = looked.child"
+                " WHERE claim.child = looked.child AND claim.source = looked.source"
+                " AND claim.ended_at IS NULL"
+                f" AND NOT EXISTS (SELECT 1 FROM new_claims AS new WHERE {_SAME})"
+            )
         names = ", ".join(CLAIM_COLUMNS)
         connection.execute(
             f"INSERT INTO claim ({names}, first_seen) SELECT {names}, seen FROM new_claims AS new"
             f" WHERE NOT EXISTS (SELECT 1 FROM claim WHERE claim.ended_at IS NULL AND {_SAME})"
+            # Of what is said twice the first counts.
+            " QUALIFY row_number() OVER (PARTITION BY child, parent_text, relation, source, method"
+            " ORDER BY n) = 1"
         )
     finally:
         connection.unregister("new_claims")

@@ -39,7 +39,6 @@ NO_COMMIT = "0" * 40
 
 _EXAMPLES = 3
 _SHOWN_CHARACTERS = 100
-_MAX_ID_CHARACTERS = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,8 @@ class ScoreCount:
 def is_repo_id_sql(text: str) -> str:
     """:func:`crawler.records.is_repo_id` as SQL over the expression `text`."""
     return (
-        f"(length({text}) <= {_MAX_ID_CHARACTERS}"
-        rf" AND regexp_full_match({text}, '[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9_][\w.\-]*)?')"
+        rf"(regexp_full_match({text}, '[A-Za-z0-9][\w.\-]{{0,95}}"
+        r"(/[A-Za-z0-9_][\w.\-]{0,95})?')"
         f" AND NOT contains({text}, '--') AND NOT contains({text}, '..')"
         rf" AND NOT regexp_matches({text}, '(\.git|\.|-)$'))"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -29,9 +30,13 @@ NO_COMMIT = "0" * 40
 
 _STATE_COLUMNS = (
     "repo_id", "revision", "observed_at", "gated", "author", "created_at", "last_modified",
-    "licence", "licence_name", "library", "pipeline_tag", "languages", "datasets", "tags",
-    "architecture", "model_type", "parameters", "dtype", "context_length", "quantisation",
+    "licence", "licence_name", "library", "pipeline_tag", "architecture", "model_type",
+    "parameters", "dtype", "context_length", "quantisation",
 )  # fmt: skip
+
+_LIST_COLUMNS = ("tags", "languages", "datasets")
+_BETWEEN = "\x1f"
+"""ASCII's unit separator, which no word needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,8 @@ def enter_listed(
         if changed:
             _enter_states(connection)
             if with_claims:
-                _enter_words(connection, [latest[repo_id] for repo_id in changed])
+                known = {repo_id for repo_id, is_new in entered if not is_new}
+                _enter_words(connection, [latest[repo_id] for repo_id in changed], known)
         _enter_counts(connection)
         _enter_ledger(connection)
     finally:
@@ -103,6 +109,11 @@ def enter_listed(
 
 def _enter_states(connection: duckdb.DuckDBPyConnection) -> None:
     names = ", ".join(_STATE_COLUMNS)
+    lists = ", ".join(_LIST_COLUMNS)
+    split = ", ".join(
+        f"CASE WHEN {name} = '' THEN [] ELSE string_split({name}, '{_BETWEEN}') END"
+        for name in _LIST_COLUMNS
+    )
     connection.execute(
         # Two looks in one moment are one observation: the later one is the more complete.
         "DELETE FROM snapshot USING incoming, verdict WHERE snapshot.repo_id = incoming.repo_id"
@@ -110,17 +121,19 @@ def _enter_states(connection: duckdb.DuckDBPyConnection) -> None:
         " AND is_changed AND NOT is_new"
     )
     connection.execute(
-        f"INSERT INTO snapshot ({names}, status) SELECT {names}, verdict.status"
+        f"INSERT INTO snapshot ({names}, {lists}, status) SELECT {names}, {split}, verdict.status"
         " FROM incoming JOIN verdict USING (repo_id) WHERE is_new OR is_changed"
     )
 
 
 def _enter_words(
-    connection: duckdb.DuckDBPyConnection, changed: Sequence[tuple[ListedRepo, datetime]]
+    connection: duckdb.DuckDBPyConnection,
+    changed: Sequence[tuple[ListedRepo, datetime]],
+    known: set[str],
 ) -> None:
     enter_claims(
         connection,
-        {row.repo_id: (at, row.sources) for row, at in changed},
+        {row.repo_id: (at, row.sources) for row, at in changed if row.repo_id in known},
         [claim for row, _ in changed for claim in row.claims],
     )
     enter_traits(
@@ -210,31 +223,39 @@ def _enter_ledger(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def _joined(words: tuple[str, ...]) -> str:
+    """A list as one text, which crosses to the database several times faster."""
+    joined = _BETWEEN.join(words)
+    if joined.count(_BETWEEN) >= max(1, len(words)):  # a word has the separator itself
+        joined = _BETWEEN.join(word.replace(_BETWEEN, "\ufffd") for word in words)
+    return joined
+
+
 def _arrow(rows: Sequence[tuple[ListedRepo, datetime]]) -> pa.Table:
     """The rows as columns, named as the tables name them."""
     import pyarrow as pa
 
-    text, whole, texts = pa.string(), pa.int64(), pa.list_(pa.string())
+    text, whole = pa.string(), pa.int64()
     stamp = pa.timestamp("us", "UTC")
     types: dict[str, pa.DataType] = {
         "repo_id": text, "revision": text, "gated": text, "author": text, "created_at": stamp,
         "last_modified": stamp, "downloads_30d": whole, "downloads_all_time": whole,
         "likes": whole, "trending": pa.float64(), "library": text, "pipeline_tag": text,
-        "tags": texts, "status": text, "state": pa.uint64(),
+        "status": text, "state": pa.uint64(),
     }  # fmt: skip
     fact_types: dict[str, pa.DataType] = {
-        "licence": text, "licence_name": text, "languages": texts, "datasets": texts,
-        "architecture": text, "model_type": text, "parameters": whole, "dtype": text,
-        "context_length": whole, "quantisation": text,
+        "licence": text, "licence_name": text, "architecture": text, "model_type": text,
+        "parameters": whole, "dtype": text, "context_length": whole, "quantisation": text,
     }  # fmt: skip
     listed = [row for row, _ in rows]
     facts: list[Facts] = [row.facts for row in listed]
-    columns = {
-        name: pa.array([getattr(row, name) for row in listed], kind) for name, kind in types.items()
-    }
-    columns |= {
-        name: pa.array([getattr(fact, name) for fact in facts], kind)
-        for name, kind in fact_types.items()
-    }
+    columns: dict[str, pa.Array] = {}
+    for values, kinds in ((listed, types), (facts, fact_types)):
+        of_each = zip(*map(attrgetter(*kinds), values), strict=True)
+        for (name, kind), column in zip(kinds.items(), of_each, strict=True):
+            columns[name] = pa.array(column, kind)
+    columns["tags"] = pa.array([_joined(row.tags) for row in listed], text)
+    columns["languages"] = pa.array([_joined(fact.languages) for fact in facts], text)
+    columns["datasets"] = pa.array([_joined(fact.datasets) for fact in facts], text)
     columns["observed_at"] = pa.array([at for _, at in rows], stamp)
     return pa.table(columns)
