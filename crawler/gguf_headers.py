@@ -26,8 +26,10 @@ __all__ = [
 
 GgufValue = str | int | float | bool | tuple["GgufValue", ...]
 
-_MAX_TENSORS = 1_000_000
+_MAX_TENSORS = 32_768  # experts are stacked: the largest models have some thousands
 _MAX_METADATA = 65_536
+_MAX_VALUES = 250_000  # that are kept, in all arrays together
+_MAX_SKIPPED_TEXTS = 4_000_000  # the largest vocabularies have some hundred thousand
 _MAX_STRING_BYTES = 16 << 20
 _MAX_ARRAY_DEPTH = 3
 _MAX_DIMENSIONS = 8
@@ -124,6 +126,8 @@ class _Cursor:
         self.path = path
         self.file_bytes = file_bytes
         self.at = 0
+        self.n_values = 0
+        self.n_skipped_texts = 0
 
     def require(self, size_bytes: int) -> None:
         """Make sure that the next `size_bytes` are there."""
@@ -164,6 +168,9 @@ class _Cursor:
 
     def skip_texts(self, items: int) -> None:
         """Step over many strings; a vocabulary has hundreds of thousands."""
+        self.n_skipped_texts += items
+        if self.n_skipped_texts > _MAX_SKIPPED_TEXTS:
+            raise MalformedError(f"{self.path}: arrays of {self.n_skipped_texts} strings")
         data, at, limit = self.data, self.at, len(self.data) - 8
         for _ in range(items):
             if at > limit:
@@ -201,6 +208,9 @@ def _read_array(cursor: _Cursor, depth: int) -> tuple[GgufValue, ...] | None:
         else:
             raise MalformedError(f"{cursor.path}: {items} nested arrays")
         return None
+    cursor.n_values += items
+    if cursor.n_values > _MAX_VALUES:
+        raise MalformedError(f"{cursor.path}: nested arrays of {cursor.n_values} values")
     values = [_read_value(cursor, kind, depth + 1) for _ in range(items)]
     return tuple(value for value in values if value is not None)
 

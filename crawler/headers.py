@@ -49,6 +49,7 @@ DTYPE_BITS: Mapping[str, int] = {
 _FIRST_READ_BYTES = 64 << 10
 _MAX_HEADER_BYTES = 100_000_000
 _MAX_INDEX_BYTES = 50_000_000
+_MAX_JSON_VALUES = 2_000_000  # eight a tensor; a model of 671 billion parameters has 180,000
 _MAX_RANK = 64
 _MAX_NUMBER = 1 << 62
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -95,6 +96,8 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _load_object(text: bytes, path: str) -> dict[str, object]:
     """Parse a JSON object with distinct keys."""
+    if sum(map(text.count, (b",", b"[", b"{"))) > _MAX_JSON_VALUES:
+        raise MalformedError(f"{path}: header has more than {_MAX_JSON_VALUES} values")
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
         if b"\\u" in text:  # half a surrogate pair is no text that anything could store
@@ -197,7 +200,8 @@ def parse_safetensors_header(data: bytes, path: str, file_bytes: int) -> tuple[T
     NeedMoreBytesError
         If `data` ends before the header does.
     MalformedError
-        If the length exceeds 100 MB or the file, the JSON is no object of distinct keys, a dtype
+        If the length exceeds 100 MB or the file, the JSON is no object of distinct keys or has
+        more than two million values, a text in it is not UTF-8, a dtype
         is unknown, offsets are negative, overlap or lie outside the file, or a shape does not
         fill its span.
 
