@@ -1,0 +1,1 @@
+"""A fuzz run over every parser that reads what strangers wrote; see ``docs/fuzzing.md``."""
