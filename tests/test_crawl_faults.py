@@ -1,0 +1,314 @@
+"""A crawl of a Hub that fails, of one that changes, and a crawl that is killed.
+
+Whatever goes wrong on the way, the working database is that of an undisturbed crawl;
+:mod:`logical` says what "is" means, :mod:`faulty_hub` what goes wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from faulty_hub import FAULTS, FaultyHub
+from logical import Content, columns_of, differences, logical_content
+
+from crawler.archive import Archive
+from crawler.client import Hub
+from lineage.pipeline.crawl import CrawlReport, crawl
+from lineage.store.home import Home
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def gguf(**metadata: str) -> bytes:
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    fields = b"".join(
+        text(key) + struct.pack("<I", 8) + text(value) for key, value in metadata.items()
+    )
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(metadata)) + fields + b"\0" * 64
+
+
+def card(parent: str, **more: str) -> str:
+    lines = [f"base_model: {parent}", *(f"{key}: {value}" for key, value in more.items())]
+    return "---\n" + "\n".join(lines) + f"\n---\n# A model\n\nFine-tuned from {parent}.\n" * 8
+
+
+MERGE = """merge_method: ties
+base_model: ann/base
+models:
+- {model: ann/child, parameters: {weight: 0.5, density: 0.5}}
+- {model: bob/other, parameters: {weight: 0.5, density: 0.5}}
+dtype: bfloat16
+"""
+EVALUATED = """---
+license: mit
+base_model: ann/base
+model-index:
+- name: child
+  results:
+  - {dataset: {name: prose, type: prose}, metrics: [{type: loss, value: 1.5}]}
+---
+# Child
+"""
+REPOS: dict[str, dict[str, str | bytes]] = {
+    "ann/base": {"README.md": "# Base", "config.json": '{"architectures": ["A"]}'},
+    "ann/child": {"README.md": EVALUATED},
+    "bob/other": {"README.md": card("ann/base", license="apache-2.0")},
+    "bob/adapter": {"adapter_config.json": '{"base_model_name_or_path": "ann/base", "r": 8}'},
+    "bob/merged": {"mergekit_config.yml": MERGE, "README.md": card("ann/child")},
+    "bob/quiet": {"config.json": '{"_name_or_path": "ann/base"}'},
+    "cyd/bad-card": {"README.md": "---\na: b: c\n---\nFine-tuned from `ann/base`."},
+    "cyd/bad-config": {"config.json": "{not json"},
+    "cyd/gated": {"README.md": card("ann/child"), "model.safetensors": b"\0" * 64},
+    "cyd/off": {"README.md": "# Off"},
+    "dot/small-gguf": {
+        "small.gguf": gguf(**{"general.architecture": "llama", "general.name": "small"})
+    },
+    **{f"eve/model-{n:02}": {"README.md": card("bob/other")} for n in range(9)},
+}
+
+
+def entry(n: int, **more: object) -> dict[str, object]:
+    created = FIRST + timedelta(days=n)
+    stamps = {"created_at": created, "last_modified": created + timedelta(hours=5)}
+    return {
+        **{key: moment.isoformat() for key, moment in stamps.items()},
+        "downloads": 3 * n, "likes": n, "revision": f"{n + 1:040x}", **more,
+    }  # fmt: skip
+
+
+def lay_out(folder: Path) -> Path:
+    for repo_id, files in REPOS.items():
+        for path, content in files.items():
+            (folder / repo_id).mkdir(parents=True, exist_ok=True)
+            data = content if isinstance(content, bytes) else content.encode()
+            (folder / repo_id / path).write_bytes(data)
+    entries = {repo_id: entry(n) for n, repo_id in enumerate(REPOS)}
+    entries["cyd/gated"]["gated"] = "manual"
+    entries["cyd/off"]["disabled"] = True
+    (folder / "hub.json").write_text(json.dumps({"models": entries}))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _many_pages_and_little_patience(monkeypatch):
+    monkeypatch.setattr("crawler.listing.PAGE_SIZE", 5)
+    monkeypatch.setattr("crawler.client._PATIENCE_S", 0.3)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    return lay_out(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[FaultyHub]:
+    """One address for every Hub: it stands in the database."""
+    with FaultyHub().running() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(proxy: FaultyHub, small: Path) -> Iterator[FaultyHub]:
+    with proxy.before(small):
+        proxy.misbehave()
+        yield proxy
+        proxy.misbehave()
+
+
+def run(home: Home, hub: FaultyHub, *, day: float = 0, **options: object) -> CrawlReport:
+    client = Hub(hub.endpoint, sleep=lambda _: None)
+    return crawl(home, None, now=NOW + timedelta(days=day), hub=client, **options)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(proxy: FaultyHub, small: Path, tmp_path_factory) -> Content:
+    home = Home(tmp_path_factory.mktemp("undisturbed"))
+    with proxy.before(small), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crawler.listing.PAGE_SIZE", 5)
+        proxy.misbehave()
+        report = run(home, proxy)
+    assert (report.n_listed, report.n_pages, report.n_waiting) == (20, 4, 0)
+    return logical_content(home)
+
+
+def test_every_part_of_the_database_counts_in_the_comparison(undisturbed, hub, tmp_path):
+    home = Home(tmp_path)
+    run(home, hub)
+    assert differences(logical_content(home), undisturbed) == []
+    filled = {name for name, rows in undisturbed.items() if rows}
+    assert filled >= {
+        "repository", "snapshot", "observation", "reading", "file", "card", "sweep", "claim",
+        "recipe", "problem", "trait",
+    }  # fmt: skip
+    connection = home.open_working()
+    connection.execute("INSERT INTO observation SELECT * FROM observation WHERE likes = 3")
+    connection.execute("UPDATE trait SET value = nextafter(value, 2)")
+    lines = differences(logical_content(connection), undisturbed)
+    connection.close()
+    assert [line.split(" ")[:3] for line in lines] == [
+        ["+", "1x", "observation"], ["+", "1x", "trait"], ["-", "1x", "trait"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_one_kind_of_fault_leaves_no_trace(kind, undisturbed, hub, tmp_path):
+    hub.misbehave(kind, share=0.2 if kind == "drip" else 1.0)
+    run(Home(tmp_path), hub)
+    assert hub.injected[kind] >= (1 if "drip" in kind else 4)
+    assert differences(logical_content(Home(tmp_path)), undisturbed) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_faults_together_leave_no_trace(seed, undisturbed, hub, tmp_path):
+    hub.misbehave(*FAULTS, seed=seed)
+    run(Home(tmp_path), hub)
+    assert len(hub.injected) >= 12
+    assert differences(logical_content(Home(tmp_path)), undisturbed) == []
+
+
+# Kills.
+
+
+class Killer:
+    """Crawls in processes of their own; see :mod:`killed_crawl`."""
+
+    def __init__(self, process: subprocess.Popen[str], endpoint: str) -> None:
+        self._process = process
+        self._endpoint = endpoint
+
+    def crawl(self, home: Home, point: str = "never", n: int = 1, *, day: float = 0) -> bool:
+        """Crawl; whether it was killed before it was through."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = {
+            "home": str(home.root), "endpoint": self._endpoint, "point": point, "n": n,
+            "now": (NOW + timedelta(days=day)).isoformat(),
+        }  # fmt: skip
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        assert code in (0, -signal.SIGKILL)
+        return code != 0
+
+
+@pytest.fixture(scope="module")
+def killer(proxy: FaultyHub) -> Iterator[Killer]:
+    script = Path(__file__).with_name("killed_crawl.py")
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield Killer(process, proxy.endpoint)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def points(killer: Killer, proxy: FaultyHub, small: Path, tmp_path_factory) -> dict[str, int]:
+    """How often each point is passed by a crawl that is not killed; `time` in milliseconds."""
+    home = home_for_kills(tmp_path_factory.mktemp("not-killed"))
+    with proxy.before(small):
+        began = time.monotonic()
+        assert not killer.crawl(home)
+        passed_ms = int(1000 * (time.monotonic() - began))
+    return {**json.loads((home.root / "passed.json").read_text()), "time": passed_ms}
+
+
+def home_for_kills(folder: Path) -> Home:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "settings.toml").write_text("[crawl]\nbatch_pages = 2\nthreads = 3\n")
+    return Home(folder)
+
+
+def pages_not_to_be_asked_again(home: Home) -> set[str]:
+    """Archived pages of a walk that is not through: what a crawl that goes on has already."""
+    if not home.database.exists():
+        return set()
+    connection = home.open_working()
+    walks = connection.execute(
+        "SELECT scope FROM sweep WHERE kind <> 'increment' AND finished_at IS NULL"
+    ).fetchall()
+    connection.close()
+    scopes = {scope for (scope,) in walks}
+    archive = Archive(home.archive)
+    answers = [archive.read(name) for name in archive.names()]
+    return {
+        "GET /" + answer.request.removeprefix("GET ").split("/", 3)[-1]
+        if "://" in answer.request
+        else answer.request.replace("GET ", "GET /")
+        for answer in answers
+        if answer.scope in scopes and "sort=createdAt" in answer.request
+    }
+
+
+def kill_and_resume(
+    rng: random.Random, n_kills: int, killer: Killer, points: dict[str, int], hub: FaultyHub,
+    folder: Path, undisturbed: Content,
+) -> Counter[str]:  # fmt: skip
+    """Kill crawls until `n_kills` were killed; every one is begun again until it is through."""
+    killed: Counter[str] = Counter()
+    n_homes = n_archived = 0
+    while killed.total() < n_kills:
+        home = home_for_kills(folder / str(n_homes))
+        n_homes += 1
+        is_through = False
+        while not is_through:
+            archived = pages_not_to_be_asked_again(home) if rng.random() < 0.7 else set()
+            n_archived += len(archived)
+            hub.requests.clear()
+            # Half of the homes see three kills in a row or more before anything may finish.
+            point = rng.choice(sorted(points)) if killed.total() < n_kills else "never"
+            most = points.get(point, 1)
+            is_through = not killer.crawl(home, point, rng.randint(1, max(1, most * 3 // 4)))
+            killed[point] += not is_through
+            assert archived.isdisjoint(hub.requests)
+        expected = undisturbed | {"sweep": census_alone(undisturbed)}
+        assert differences(logical_content(home, walks="census"), expected) == [], point
+    assert n_archived > 0
+    return killed
+
+
+def census_alone(content: Content) -> Counter[tuple[str, ...]]:
+    kind = columns_of("sweep").index("kind")
+    return Counter({row: n for row, n in content["sweep"].items() if row[kind] == "'census'"})
+
+
+def test_a_crawl_that_is_killed_at_some_moments_ends_as_if_it_had_not_been(
+    killer, points, hub, tmp_path, undisturbed
+):
+    kill_and_resume(random.Random(1), 8, killer, points, hub, tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_crawl_that_is_killed_at_fifty_moments_ends_as_if_it_had_not_been(
+    killer, points, hub, tmp_path, undisturbed
+):
+    killed = kill_and_resume(random.Random(2), 50, killer, points, hub, tmp_path, undisturbed)
+    assert killed.total() >= 50
+    assert len(killed) >= 7
+
+
+@pytest.mark.slow
+def test_a_crawl_may_be_killed_before_each_of_its_last_statements(
+    killer, points, hub, tmp_path, undisturbed
+):
+    """What is entered of failures, tombstones and new names is entered whole, too."""
+    for n in range(points["execute"] - 40, points["execute"], 2):
+        home = home_for_kills(tmp_path / str(n))
+        assert killer.crawl(home, "execute", n)
+        assert not killer.crawl(home)
+        expected = undisturbed | {"sweep": census_alone(undisturbed)}
+        assert differences(logical_content(home, walks="census"), expected) == [], n
