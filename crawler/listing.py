@@ -52,6 +52,7 @@ _MAX_RAW = 4_000
 _MAX_TAGS = 5_000
 _MAX_TAG_CHARACTERS = 500
 _MAX_RECORD_BYTES = 64 << 20
+_MAX_RECORDS = 10_000
 _NO_COMMIT = "0" * 40
 _TAG_ALONE = frozenset({ClaimSource.TAG})
 _TAG_AND_CARD = frozenset({ClaimSource.TAG, ClaimSource.CARD})
@@ -125,7 +126,7 @@ def parse_record(record: object, at: datetime) -> ListedRepo:
     revision = sha if isinstance(sha, str) and _COMMIT.fullmatch(sha) else None
     status = RepoStatus.DISABLED if record.get("disabled") is True else RepoStatus.OK
     gate = record.get("gated")
-    gated = None if not gate else gate[:20] if isinstance(gate, str) else "yes"
+    gated = None if not gate else _clean(gate[:20]) if isinstance(gate, str) else "yes"
     author, library = text_of(record.get("author")), text_of(record.get("library_name"))
     created_at, last_modified = _time(record.get("createdAt")), _time(record.get("lastModified"))
     pipeline_tag = text_of(record.get("pipeline_tag"))
@@ -219,10 +220,19 @@ def _tags(value: object) -> tuple[str, ...]:
         whole = ",".join(value)
     except TypeError:
         whole = None  # not all of them are texts
-    if whole is not None and len(whole) <= _MAX_TAG_CHARACTERS and "" not in value:
+    if (
+        whole is not None
+        and len(whole) <= _MAX_TAG_CHARACTERS
+        and "" not in value
+        and whole.isprintable()
+    ):
         return tuple(value)
     return tuple(
-        [tag[:_MAX_TAG_CHARACTERS] for tag in value[:_MAX_TAGS] if isinstance(tag, str) and tag]
+        [
+            _clean(tag[:_MAX_TAG_CHARACTERS])
+            for tag in value[:_MAX_TAGS]
+            if isinstance(tag, str) and tag
+        ]
     )
 
 
@@ -237,13 +247,25 @@ def _parse(record: object, at: datetime) -> ListedRepo | ParseFailure:
         return parse_record(record, at)
     except MalformedError as error:
         name = record.get("id") if isinstance(record, dict) else None
-        shown = _clean(name) if isinstance(name, str) else "a record of the listing"
-        raw = orjson.dumps(record).decode("utf-8", "replace")[:_MAX_RAW]
-        return ParseFailure(shown[:_MAX_REASON], error.code, str(error)[:_MAX_REASON], raw)
+        shown = _clean(name[:_MAX_REASON]) if isinstance(name, str) else "a record of the listing"
+        return ParseFailure(shown, error.code, str(error)[:_MAX_REASON], _raw(record))
+
+
+def _raw(record: object) -> str | None:
+    """The beginning of a record's text; None where nesting keeps it from being written."""
+    try:
+        return orjson.dumps(record).decode("utf-8", "replace")[:_MAX_RAW]
+    except TypeError:  # it writes less deep nesting and smaller numbers than were read
+        try:
+            return json.dumps(record)[:_MAX_RAW]
+        except RecursionError:
+            return None
 
 
 def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else "\ufffd" for c in text[:_MAX_REASON])
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def _records(body: bytes) -> list[object]:
@@ -252,7 +274,8 @@ def _records(body: bytes) -> list[object]:
     Raises
     ------
     TruncatedError
-        If the page is no list: what a server or a proxy sends when it fails; it is asked again.
+        If the page is no list, what a server or a proxy sends when it fails, or one of over ten
+        thousand; it is asked again.
     """
     try:
         records = orjson.loads(body)
@@ -260,6 +283,8 @@ def _records(body: bytes) -> list[object]:
         records = _lenient(body)
     if not isinstance(records, list):
         raise TruncatedError(f"a page of the listing is a {type(records).__name__}, not a list")
+    if len(records) > _MAX_RECORDS:
+        raise TruncatedError(f"a page of the listing has {len(records)} records")
     return records
 
 
@@ -377,7 +402,9 @@ def read_listed(
         If the Hub cannot be asked; that the repository does not exist is a ParseFailure.
     """
     if not is_repo_id(repo_id):
-        return ParseFailure(_clean(repo_id), MalformedError.code, "not a repository id"), None
+        return ParseFailure(
+            _clean(repo_id[:_MAX_REASON]), MalformedError.code, "not a repository id"
+        ), None
     query = urlencode([("expand", word) for word in _EXPAND])
     try:
         answer = hub.get(f"api/models/{quote(repo_id)}?{query}", max_bytes=_MAX_RECORD_BYTES)

@@ -78,14 +78,14 @@ def mention_of(value: object, child: str, context: str | None = None) -> Mention
     word = word_of(value)
     if word is None:
         return None
-    if context is None and "/" in word:
+    if context is None and "/" in word and len(word) <= MAX_WORD_CHARACTERS:
         return _full_mention(word)
     words = word[:MAX_WORD_CHARACTERS]
     repo_id = child if words == child.rpartition("/")[2] else resolve_repo_id(word)
     return Mention(repo_id, words, context or words)
 
 
-@lru_cache(maxsize=1 << 16)  # a few bases are named by millions
+@lru_cache(maxsize=1 << 16)  # a few bases are named by millions; long words are not remembered
 def _full_mention(word: str) -> Mention:
     words = word[:MAX_WORD_CHARACTERS]
     return Mention(resolve_repo_id(word), words, words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -37,6 +38,9 @@ _MAX_TEXT_BYTES = 1 << 20
 _MAX_DETAILS_BYTES = 64 << 20
 _GGUF_PREFIX_BYTES = 64 << 10
 _MAX_FILES = 100_000
+_MAX_PATH = 1_024
+# Controls, half surrogates, and what an address would resolve: "..", "." and empty parts.
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|(?:^|/)\.{0,2}(?:/|$)")
 _MAX_SIZE_BYTES = 1 << 62
 _WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 _HEX = frozenset("0123456789abcdef")
@@ -271,7 +275,7 @@ def _files(details: Mapping[str, object]) -> tuple[FileEntry, ...]:
             continue
         path, size, lfs = item.get("rfilename"), item.get("size"), item.get("lfs")
         sha256 = _hex(lfs.get("sha256"), 64) if isinstance(lfs, dict) else None
-        if not isinstance(path, str) or any("\ud800" <= c <= "\udfff" for c in path):
+        if not isinstance(path, str) or len(path) > _MAX_PATH or _UNUSABLE.search(path):
             continue
         if type(size) is int and 0 <= size < _MAX_SIZE_BYTES:
             found.setdefault(path, FileEntry(path, size, sha256, _hex(item.get("blobId"), 40)))
