@@ -54,10 +54,13 @@ class GuardSettings:
     lost_metadata
         Share of the models with a licence, a task, tags, parameters or a declared parent, each
         counted apart.
+    few
+        Losses of so few models are never refused.
     """
 
     lost_models: float = 0.05
     lost_metadata: float = 0.10
+    few: int = 5
 
 
 @dataclass(frozen=True, slots=True)

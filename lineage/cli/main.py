@@ -149,6 +149,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return number
+
+
 def _interval(text: str) -> int:
     seconds = int(text)
     if not 60 <= seconds <= 366 * 86400:
@@ -171,6 +178,26 @@ def _add_stages(adder: _Adder) -> None:
         stages.crawl,
     )
     _selection(crawl)
+    crawl.add_argument("--census", action="store_true", help="list the whole Hub again")
+    crawl.add_argument(
+        "--details", type=_count, metavar="N",
+        help="read at most so many repositories' details (default: what settings.toml says)",
+    )  # fmt: skip
+    crawl.add_argument(
+        "--dry-run", action="store_true", help="tell what would be read, without asking the Hub"
+    )
+    _json(crawl)
+    parse = adder.command(
+        "parse",
+        "parse the archived answers of the Hub again, without the network",
+        "herdbook parse --again --home smol",
+        stages.parse,
+    )
+    parse.add_argument(
+        "--again", action="store_true", required=True,
+        help="build the crawl's tables anew from the archive",
+    )  # fmt: skip
+    _json(parse)
     fingerprint = adder.command(
         "fingerprint",
         "read a few megabytes of every model's weights",
@@ -200,6 +227,10 @@ def _add_stages(adder: _Adder) -> None:
         stages.publish,
     )
     _ignore_claims(publish)
+    publish.add_argument(
+        "--accept-losses", action="store_true",
+        help="publish even if the last crawl lost a share of models or metadata",
+    )  # fmt: skip
     run = adder.command(
         "run",
         "crawl, fingerprint, infer, measure and publish, doing only what is missing",

@@ -4,26 +4,49 @@ from __future__ import annotations
 
 import argparse
 
-from lineage.cli.output import print_text, say
+from lineage.cli.output import print_json, print_text, say
 
-__all__ = ["crawl", "demo", "fingerprint", "infer", "measure", "publish", "run", "serve"]
+__all__ = ["crawl", "demo", "fingerprint", "infer", "measure", "parse", "publish", "run", "serve"]
 
 
 def crawl(options: argparse.Namespace) -> int:
     """``herdbook crawl``."""
     from lineage.pipeline.crawl import crawl as stage
-    from lineage.pipeline.reports import report_lines
+    from lineage.pipeline.crawl import plan_crawl
+    from lineage.pipeline.reports import plan_lines, report_lines
     from lineage.store.home import Home
 
+    home = Home(options.home)
+    if options.dry_run:
+        plan = plan_crawl(home, options.endpoint, census=options.census)
+        return _print(plan, options.json, plan_lines(plan))
     report = stage(
-        Home(options.home),
+        home,
         options.endpoint,
         author=options.author,
         search=options.search,
         ids=options.ids,
         limit=options.limit,
+        census=options.census,
+        details=options.details,
     )
+    if options.json:
+        print_json(report)
+        return 0
     return _told(report_lines("crawl", report))
+
+
+def parse(options: argparse.Namespace) -> int:
+    """``herdbook parse --again``."""
+    from lineage.pipeline.again import parse_again
+    from lineage.pipeline.reports import report_lines
+    from lineage.store.home import Home
+
+    report = parse_again(Home(options.home))
+    if options.json:
+        print_json(report)
+        return 0
+    return _told(report_lines("parse", report))
 
 
 def fingerprint(options: argparse.Namespace) -> int:
@@ -63,7 +86,14 @@ def publish(options: argparse.Namespace) -> int:
     from lineage.store.home import Home
 
     return _told(
-        report_lines("publish", stage(Home(options.home), ignore_claims=options.ignore_claims))
+        report_lines(
+            "publish",
+            stage(
+                Home(options.home),
+                ignore_claims=options.ignore_claims,
+                accept_losses=options.accept_losses,
+            ),
+        )
     )
 
 
@@ -117,6 +147,15 @@ def serve(options: argparse.Namespace) -> int:
         faults=Faults(rate_limit_every=options.rate_limit_every),
         vanish=options.vanish,
     )
+    return 0
+
+
+def _print(value: object, as_json: bool, lines: list[str]) -> int:
+    if as_json:
+        print_json(value)
+    else:
+        for line in lines:
+            print_text(line)
     return 0
 
 

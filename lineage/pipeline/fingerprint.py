@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import duckdb
+
 from crawler.client import Hub
 from crawler.errors import CrawlError
 from crawler.headers import HeaderReport, read_headers
@@ -18,6 +20,7 @@ from lineage.store.findings import FingerprintRow, fingerprint_rows, record_fing
 from lineage.store.fingerprints import digest_of, save_fingerprint
 from lineage.store.home import Home
 from lineage.store.problems import clear_problems, record_problem
+from lineage.store.requests import Request, unread_parents, want_repositories
 from lineage.store.runs import record_run
 from lineage.store.snapshots import latest_snapshots
 from lineage.weights.fingerprint import Fingerprint, make_fingerprint
@@ -118,6 +121,7 @@ def fingerprint(
                 n_failed += reading.fingerprint is None
                 bytes_read += reading.row.bytes_read
                 weight_bytes += reading.row.weight_bytes
+            _ask_for_parents(connection, [snapshot.ref.repo_id for snapshot in todo])
         return FingerprintReport(
             n_read,
             len(readable) - len(todo),
@@ -128,6 +132,13 @@ def fingerprint(
         )
     finally:
         connection.close()
+
+
+def _ask_for_parents(connection: duckdb.DuckDBPyConnection, children: Sequence[str]) -> None:
+    """A parent that is declared and was never read is what inference will miss first."""
+    now = datetime.now(UTC)
+    asked = [Request(parent, now) for parent in unread_parents(connection, children)]
+    want_repositories(connection, asked)
 
 
 def _read_all(

@@ -12,6 +12,7 @@ import duckdb
 from lineage.infer.reconcile import reconcile
 from lineage.model import Edge
 from lineage.store.findings import current_findings
+from lineage.store.guard import count_coverage, require_no_losses
 from lineage.store.home import Home
 from lineage.store.publish import build_publication
 from lineage.store.reads import (
@@ -48,12 +49,17 @@ def reconciled_edges(
 
 
 def publish(
-    home: Home, *, ignore_claims: bool = False, now: datetime | None = None
+    home: Home,
+    *,
+    ignore_claims: bool = False,
+    accept_losses: bool = False,
+    now: datetime | None = None,
 ) -> PublishReport:
     """Publish the working database.
 
     Claims are left out when `ignore_claims` is set, or when the latest inference was told to
-    ignore them: a publication never mixes the two.
+    ignore them: a publication never mixes the two. A crawl that suddenly lost a share of the models
+    or of their metadata (``[guard]`` in the settings) is not published, unless `accept_losses`.
 
     Raises
     ------
@@ -61,6 +67,8 @@ def publish(
         If nothing was crawled.
     HomeError
         If the home cannot be written.
+    HerdbookError
+        If too much was lost against the last publication.
     """
     home.require_database()
     started = time.monotonic()
@@ -68,6 +76,9 @@ def publish(
     try:
         ignore = ignore_claims or inference_ignored_claims(connection)
         with record_run(connection, "publish", {"ignore_claims": ignore}):
+            counts = count_coverage(connection, with_claims=not ignore)
+            if not accept_losses:
+                require_no_losses(home, counts, home.settings().guard)
             edges = reconciled_edges(connection, ignore_claims=ignore)
             seconds = stage_seconds(connection) | {"publish": time.monotonic() - started}
             published = build_publication(
@@ -80,6 +91,7 @@ def publish(
                     "ignore_claims": "true" if ignore else "false",
                     **{f"seconds_{stage}": f"{value:.3f}" for stage, value in seconds.items()},
                 },
+                counts=counts,
                 with_claims=not ignore,
             )
         verdicts = Counter(str(edge.verdict) for edge in edges)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import Field, fields
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-__all__ = ["Report", "report_lines"]
+if TYPE_CHECKING:
+    from lineage.pipeline.crawl import CrawlPlan
+
+__all__ = ["Report", "plan_lines", "report_lines"]
 
 
 class Report(Protocol):
@@ -40,6 +43,19 @@ def report_lines(stage: str, report: Report) -> list[str]:
         elif value is not None and value != "":
             counts.append(f"{label} {value}")
     return [f"{stage}: {', '.join(counts)}", *breakdowns]
+
+
+def plan_lines(plan: CrawlPlan) -> list[str]:
+    """What the next crawl would do, in words."""
+    since = "" if plan.since is None else f", changes since {plan.since:%Y-%m-%d %H:%M} UTC"
+    lines = [
+        f"listing: {plan.walk}{since}: about {plan.n_pages} pages for {plan.n_known} known models",
+        f"details: {plan.n_read} of {plan.n_waiting} repositories that wait",
+    ]
+    if plan.queue:
+        lines.append("  " + ", ".join(f"{reason} {n}" for reason, n in plan.queue))
+    lines.append(f"requests: at least {plan.n_requests}; nothing was asked")
+    return lines
 
 
 def _pair(value: object) -> tuple[str, str]:

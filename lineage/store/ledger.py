@@ -184,7 +184,7 @@ def details_queue(
     Parameters
     ----------
     among
-        Only these; None: all.
+        Only these, and those that were asked for; None: all.
     limit
         At most so many; None: all.
     """
@@ -196,7 +196,8 @@ def details_queue(
         " WHEN read_at IS NULL THEN 'new' WHEN read_revision IS DISTINCT FROM revision"
         " THEN 'changed' WHEN broken.repo_id IS NOT NULL THEN 'incomplete' ELSE 'unreadable' END"
         " AS reason FROM repository LEFT JOIN broken USING (repo_id)"
-        " WHERE ($2 IS NULL OR repo_id IN (SELECT unnest($2::VARCHAR[]))) AND ("
+        " WHERE ($2 IS NULL OR wanted_at IS NOT NULL"
+        " OR repo_id IN (SELECT unnest($2::VARCHAR[]))) AND ("
         " wanted_at IS NOT NULL"
         " OR status = 'ok' AND (read_at IS NULL OR read_revision IS DISTINCT FROM revision"
         " OR broken.repo_id IS NOT NULL)"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 import duckdb
@@ -24,6 +25,9 @@ class Manifest:
     sha256: str
     file: str
     herdbook_version: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What could be counted of the models (:mod:`lineage.store.guard`), for the next publication
+    to be compared with."""
 
 
 def read_manifest(home: Home) -> Manifest:
@@ -52,8 +56,9 @@ def read_manifest(home: Home) -> Manifest:
             str(fields["sha256"]),
             PurePath(str(fields["file"])).name,
             str(fields["herdbook_version"]),
+            {str(name): int(n) for name, n in fields.get("counts", {}).items()},
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SchemaError(
             f"The manifest in {home.published} cannot be read; run `herdbook publish` again."
         ) from error

@@ -57,6 +57,7 @@ def build_publication(
     *,
     now: datetime,
     meta: Mapping[str, str],
+    counts: Mapping[str, int],
     with_claims: bool = True,
 ) -> Publication:
     """Publish the state of the working database together with `edges`.
@@ -75,6 +76,8 @@ def build_publication(
         Time of publication (UTC), in the file's name.
     meta
         Lines for the table ``meta``, beside those that are always there.
+    counts
+        Kept in the manifest, for the next publication to be compared with.
     with_claims
         Whether the claims are published.
 
@@ -119,7 +122,7 @@ def build_publication(
         _sync(temporary)
         sha256 = _sha256(temporary)
         os.replace(temporary, home.published / name)
-        _write_manifest(home.published, name, sha256, data_date)
+        _write_manifest(home.published, name, sha256, data_date, counts)
         _remove_old(home.published, name)
     except OSError as error:
         raise HomeError(f"cannot publish in {home.published}: {error.strerror}") from error
@@ -309,7 +312,9 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _write_manifest(folder: Path, name: str, sha256: str, data_date: str) -> None:
+def _write_manifest(
+    folder: Path, name: str, sha256: str, data_date: str, counts: Mapping[str, int]
+) -> None:
     temporary = folder / ".manifest.json.part"
     fields = {
         "schema_version": SCHEMA_VERSION,
@@ -317,6 +322,7 @@ def _write_manifest(folder: Path, name: str, sha256: str, data_date: str) -> Non
         "sha256": sha256,
         "file": name,
         "herdbook_version": __version__,
+        "counts": dict(counts),
     }
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(fields, file, indent=2)

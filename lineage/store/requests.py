@@ -8,7 +8,7 @@ from datetime import datetime
 
 import duckdb
 
-__all__ = ["Request", "want_repositories"]
+__all__ = ["Request", "unread_parents", "want_repositories"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,21 @@ class Request:
     repo_id: str
     wanted_at: datetime
     may_enter: bool = True
+
+
+def unread_parents(
+    connection: duckdb.DuckDBPyConnection, children: Sequence[str]
+) -> tuple[str, ...]:
+    """The claimed parents of `children` whose details nobody has asked the Hub for, sorted."""
+    rows = connection.execute(
+        "SELECT DISTINCT coalesce(new_id, parent) AS id FROM claim"
+        " LEFT JOIN alias ON old_id = parent"
+        " LEFT JOIN repository ON repo_id = coalesce(new_id, parent)"
+        " WHERE child IN (SELECT unnest(?::VARCHAR[])) AND ended_at IS NULL AND parent IS NOT NULL"
+        " AND read_at IS NULL ORDER BY id",
+        [list(children)],
+    ).fetchall()
+    return tuple(repo_id for (repo_id,) in rows)
 
 
 _NEW = """

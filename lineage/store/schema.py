@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 __all__ = ["PUBLISHED", "SCHEMA_VERSION", "WORKING", "Column", "Table"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
