@@ -49,7 +49,7 @@ DTYPE_BITS: Mapping[str, int] = {
 _FIRST_READ_BYTES = 64 << 10
 _MAX_HEADER_BYTES = 100_000_000
 _MAX_INDEX_BYTES = 50_000_000
-_MAX_JSON_VALUES = 2_000_000  # eight a tensor; a model of 671 billion parameters has 180,000
+_MAX_JSON_VALUES = 500_000  # eight a tensor; the largest models have 600 tensors a file
 _MAX_RANK = 64
 _MAX_NUMBER = 1 << 62
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -201,7 +201,7 @@ def parse_safetensors_header(data: bytes, path: str, file_bytes: int) -> tuple[T
         If `data` ends before the header does.
     MalformedError
         If the length exceeds 100 MB or the file, the JSON is no object of distinct keys or has
-        more than two million values, a text in it is not UTF-8, a dtype
+        more than 500,000 values, a text in it is not UTF-8, a dtype
         is unknown, offsets are negative, overlap or lie outside the file, or a shape does not
         fill its span.
 
