@@ -37,6 +37,11 @@ _STATE_COLUMNS = (
 _LIST_COLUMNS = ("tags", "languages", "datasets")
 _BETWEEN = "\x1f"
 """ASCII's unit separator, which no word needs."""
+_SAME_TRAIT = """
+    trait.repo_id = new.repo_id AND trait.revision = new.revision AND trait.name = new.name
+    AND trait.value = new.value AND trait.metric = new.metric AND trait.dataset = new.dataset
+    AND trait.higher_is_better IS NOT DISTINCT FROM new.better
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,8 @@ def enter_traits(
 ) -> None:
     """Enter evaluations: of each repository and commit the latest reading counts.
 
-    What a commit states cannot change, but how it is read can.
+    What a commit states cannot change, but how it is read can; what is read as before is left as
+    it was first seen.
     """
     import pyarrow as pa
 
@@ -181,13 +187,15 @@ def enter_traits(
     )
     try:
         connection.execute(
-            "DELETE FROM trait USING (SELECT DISTINCT repo_id, revision FROM new_traits) AS new"
-            " WHERE trait.repo_id = new.repo_id AND trait.revision = new.revision"
+            "DELETE FROM trait USING (SELECT DISTINCT repo_id, revision FROM new_traits) AS read"
+            " WHERE trait.repo_id = read.repo_id AND trait.revision = read.revision"
             " AND trait.source = 'card'"
+            f" AND NOT EXISTS (SELECT 1 FROM new_traits AS new WHERE {_SAME_TRAIT})"
         )
         connection.execute(
             "INSERT INTO trait SELECT repo_id, name, value, metric, dataset, better, 'card',"
-            " revision, seen FROM new_traits"
+            " revision, seen FROM new_traits AS new WHERE NOT EXISTS"
+            f" (SELECT 1 FROM trait WHERE trait.source = 'card' AND {_SAME_TRAIT})"
         )
     finally:
         connection.unregister("new_traits")
@@ -206,7 +214,11 @@ def _enter_ledger(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "UPDATE repository SET listed_at = incoming.observed_at, created_at = incoming.created_at,"
         " last_modified = incoming.last_modified, revision = incoming.revision,"
-        " status = verdict.status, state = incoming.state"
+        " status = verdict.status, state = incoming.state,"
+        # Who may read it may have changed without a commit: its files are asked for again.
+        " read_revision = CASE WHEN repository.status <> verdict.status"
+        " OR incoming.gated IS NOT NULL AND verdict.status = 'ok' THEN NULL"
+        " ELSE repository.read_revision END"
         " FROM incoming JOIN verdict USING (repo_id)"
         " WHERE repository.repo_id = incoming.repo_id AND is_changed AND NOT is_new"
     )
