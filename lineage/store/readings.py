@@ -21,6 +21,7 @@ __all__ = ["record_status", "write_readings"]
 
 _STAGE = "crawl"
 _ALL_SOURCES = frozenset(ClaimSource)
+_OF_TEXTS = ("licence", "architecture", "tokenizer", "card_characters", "card_completeness")
 
 
 def write_readings(connection: duckdb.DuckDBPyConnection, readings: Sequence[RepoReading]) -> None:
@@ -62,12 +63,21 @@ def _enter_reading(connection: duckdb.DuckDBPyConnection, reading: RepoReading) 
     snapshot, at = reading.snapshot, reading.snapshot.observed_at
     repo_id, revision = snapshot.ref.repo_id, snapshot.ref.revision
     _enter_files(connection, reading)
+    # A commit does not change: what could be read of it once and cannot now stays.
+    config = "excluded.config_text, card.config_text"
+    if ClaimSource.CONFIG in reading.unread:  # then the Hub's excerpt of it stands there
+        config = "card.config_text, excluded.config_text"
     connection.execute(
-        "INSERT OR REPLACE INTO card VALUES (?, ?, ?, ?)",
+        "INSERT INTO card VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+        " card_text = coalesce(excluded.card_text, card.card_text),"
+        f" config_text = coalesce({config})",
         [repo_id, revision, snapshot.card_text, snapshot.config_text],
     )
     connection.execute(
-        "INSERT OR REPLACE INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+        " read_at = excluded.read_at, size_bytes = excluded.size_bytes,"
+        " n_files = excluded.n_files, "
+        + ", ".join(f"{name} = coalesce(excluded.{name}, reading.{name})" for name in _OF_TEXTS),
         [
             repo_id,
             revision,
