@@ -273,6 +273,8 @@ class _Crawl:
             until=None if newest is None else newest - overlap,
         )  # fmt: skip
         if self._settings.check_pages:
+            if last is not None and last.finished_at is not None:
+                self._look_for_missing(last)  # a kill, or the limit, may have left some
             if last is None or last.finished_at is not None:
                 last = self._begin("check")
             self._look_for_missing(self._walk_on(last, self._settings.check_pages))
@@ -310,7 +312,10 @@ class _Crawl:
         """Ask for what a walk did not show; only a plain "not found" makes a tombstone."""
         limit = self._settings.missing_limit
         self._look_up(
-            self._hub.decided("missing", lambda: missing_since(self._connection, sweep, limit))
+            self._hub.decided(
+                f"missing in walk {sweep.sweep_id}",
+                lambda: missing_since(self._connection, sweep, limit),
+            )
         )
 
     def _read_details(self, among: Sequence[str] | None) -> int:
