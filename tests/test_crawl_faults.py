@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -15,17 +16,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
-from faulty_hub import FAULTS, FaultyHub
+from faulty_hub import FAULTS, Asked, FaultyHub, Reply
 from logical import Content, columns_of, differences, logical_content
 
 from crawler.archive import Archive
 from crawler.client import Hub
+from crawler.records import ClaimSource, RepoSnapshot, RepoStatus
 from lineage.pipeline.crawl import CrawlReport, crawl
 from lineage.store.home import Home
+from lineage.store.snapshots import latest_snapshots, standing_claims
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
@@ -312,3 +317,197 @@ def test_a_crawl_may_be_killed_before_each_of_its_last_statements(
         assert not killer.crawl(home)
         expected = undisturbed | {"sweep": census_alone(undisturbed)}
         assert differences(logical_content(home, walks="census"), expected) == [], n
+
+
+# A Hub that changes.
+
+PARENT, LICENCE, COUNTED = (
+    "cobaltkite/wick-cpp",
+    "cobaltkite/Kite-wide-docs",
+    "saltmarsh/samphire-gpt2",
+)
+DELETED, GATED = "elinor-v/fern-docs-adapter", "brackenfold/fern-base"
+OLD, RENAMED, NEW = "j-okafor/wick-python", "j-okafor/wick-python-two", "newcomer/wick-tiny"
+
+
+class World:
+    """A folder that is served, and its ``hub.json``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries = json.loads((folder / "hub.json").read_text())["models"]
+
+    def save(self) -> None:
+        (self.folder / "hub.json").write_text(json.dumps({"models": self.entries}))
+
+    def edit(self, repo_id: str, old: str, new: str, at: datetime, revision: str) -> None:
+        path = self.folder / repo_id / "README.md"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        self.entries[repo_id] |= {"last_modified": at.isoformat(), "revision": revision * 40}
+
+    def first_day(self) -> None:
+        at = NOW + timedelta(hours=12)
+        self.edit(PARENT, "lanternworks/Wick-270k", "lanternworks/Wick-270k-Instruct", at, "a")
+        self.edit(LICENCE, "license: apache-2.0", "license: mit", at, "b")
+        self.entries[COUNTED]["downloads"] += 100
+        self.entries[COUNTED]["likes"] += 1
+        shutil.rmtree(self.folder / DELETED)
+        self.entries[GATED]["gated"] = "auto"
+        (self.folder / OLD).rename(self.folder / RENAMED)
+        self.entries[RENAMED] = self.entries.pop(OLD)
+        (self.folder / NEW).mkdir(parents=True)
+        (self.folder / NEW / "README.md").write_text(card("lanternworks/Wick-270k"))
+        self.entries[NEW] = {
+            "created_at": at.isoformat(), "last_modified": at.isoformat(), "revision": "c" * 40,
+        }  # fmt: skip
+        self.save()
+
+    def second_day(self) -> None:
+        at = NOW + timedelta(hours=36)
+        self.edit(LICENCE, "license: mit", "license: apache-2.0", at, "d")
+        self.entries[COUNTED]["downloads"] -= 120
+        self.entries[GATED]["gated"] = False
+        self.save()
+
+
+def renamed(asked: Asked) -> Reply | None:
+    """Lead from the old name to the new, as the Hub does."""
+    if f"/{OLD}?" in asked.target or f"/{OLD}/" in asked.target:
+        return Reply(307, (("Location", asked.target.replace(OLD, RENAMED, 1)),), b"")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Three crawls of a Hub that changed between them: the home, and its content after each."""
+
+    home: Home
+    contents: tuple[Content, Content, Content]
+    reports: tuple[CrawlReport, CrawlReport, CrawlReport]
+
+
+@pytest.fixture(scope="module")
+def told(proxy: FaultyHub, pocket: Path, tmp_path_factory) -> Iterator[Told]:
+    folder = tmp_path_factory.mktemp("changing")
+    world = World(shutil.copytree(pocket, folder / "hub"))
+    home = Home(folder / "home")
+    reports, contents = [], []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crawler.listing.PAGE_SIZE", 5)
+        proxy.misbehave()
+        for day, change in enumerate((world.save, world.first_day, world.second_day)):
+            change()
+            proxy.answer_with = renamed if day else lambda asked: None
+            with proxy.before(world.folder):
+                reports.append(run(home, proxy, day=day))
+            contents.append(logical_content(home))
+    proxy.answer_with = lambda asked: None
+    yield Told(home, tuple(contents), tuple(reports))
+
+
+@pytest.fixture
+def book(told: Told) -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = told.home.open_working()
+    yield connection
+    connection.close()
+
+
+def as_of(book: duckdb.DuckDBPyConnection, day: int, repo_id: str) -> RepoSnapshot | None:
+    known = {snap.ref.repo_id: snap for snap in latest_snapshots(book, NOW + timedelta(days=day))}
+    return known.get(repo_id)
+
+
+def states(book: duckdb.DuckDBPyConnection, repo_id: str) -> list[RepoStatus | None]:
+    return [
+        None if snap is None else snap.status
+        for snap in (as_of(book, day, repo_id) for day in range(3))
+    ]
+
+
+def test_a_crawl_of_a_changed_hub_counts_what_changed(told):
+    first, second, third = told.reports
+    assert first.n_waiting == second.n_waiting == third.n_waiting == 0
+    assert (second.n_new, second.n_gone, second.n_renamed) == (2, 1, 1)
+    # Parent, licence, gating, the new one, the new name, and the one that was gated before.
+    assert second.n_read == 6
+    assert (third.n_new, third.n_gone, third.n_renamed) == (0, 0, 0)
+    assert third.n_read == 3  # licence, what was opened, and what is gated still
+
+
+def test_states_are_told_as_of_each_day(book):
+    ok, gone, gated = RepoStatus.OK, RepoStatus.GONE, RepoStatus.GATED
+    assert states(book, DELETED) == [ok, gone, gone]
+    assert states(book, OLD) == [ok, gone, gone]
+    assert states(book, RENAMED) == [None, ok, ok]
+    assert states(book, NEW) == [None, ok, ok]
+    assert states(book, GATED) == [ok, gated, ok]
+    licences = [as_of(book, day, LICENCE).licence for day in range(3)]
+    assert licences == ["Apache-2.0", "MIT", "Apache-2.0"]
+    downloads = [as_of(book, day, COUNTED).downloads_30d for day in range(3)]
+    assert downloads == [downloads[0], downloads[0] + 100, downloads[0] - 20]
+    likes = [as_of(book, day, COUNTED).likes for day in range(3)]
+    assert likes == [likes[0], likes[0] + 1, likes[0] + 1]
+    aliases = book.execute("SELECT old_id, new_id, seen_at FROM alias").fetchall()
+    assert aliases == [(OLD, RENAMED, NOW + timedelta(days=1))]
+
+
+def test_what_a_gated_repository_said_before_is_kept(book):
+    texts = [as_of(book, day, GATED).card_text for day in range(3)]
+    assert texts[0] is not None
+    assert texts == [texts[0]] * 3
+
+
+def test_claims_are_told_as_of_each_day(book):
+    def parents(day: int, child: str, source: ClaimSource = ClaimSource.CARD) -> set[str | None]:
+        claims = standing_claims(book, NOW + timedelta(days=day))
+        return {c.parent for c in claims if c.child == child and c.source is source}
+
+    was, became = {"lanternworks/Wick-270k"}, {"lanternworks/Wick-270k-Instruct"}
+    for source in (ClaimSource.CARD, ClaimSource.TAG):
+        assert [parents(day, PARENT, source) for day in range(3)] == [was, became, became]
+        assert [parents(day, NEW, source) for day in range(3)] == [set(), was, was]
+    intervals = book.execute(
+        "SELECT parent, first_seen, last_seen, ended_at FROM claim WHERE child = ?"
+        " AND source = 'tag' ORDER BY first_seen",
+        [PARENT],
+    ).fetchall()
+    second = NOW + timedelta(days=1)
+    assert intervals == [(*was, NOW, NOW, second), (*became, second, None, None)]
+    ended = book.execute("SELECT DISTINCT child FROM claim WHERE ended_at IS NOT NULL").fetchall()
+    assert ended == [(PARENT,)]
+    # The children of a renamed model lead to its new name, on every day.
+    assert RENAMED in {c.parent for c in standing_claims(book)}
+    assert OLD not in {c.parent for c in standing_claims(book)}
+
+
+CLOSING = {
+    "claim": {"last_seen", "ended_at"},  # an interval is closed
+    "recipe": {"ended_at"},
+    "reading": {"read_at"},  # the same commit was read again
+}
+
+
+@pytest.mark.parametrize(
+    "table", ["snapshot", "observation", "card", "file", "trait", "alias", *CLOSING]
+)
+def test_nothing_that_was_entered_is_overwritten(told, table):
+    kept = [n for n, column in enumerate(columns_of(table)) if column not in CLOSING.get(table, ())]
+    days = [
+        Counter(tuple(row[n] for n in kept) for row in content[table].elements())
+        for content in told.contents
+    ]
+    assert days[0] - days[1] == days[1] - days[2] == Counter()
+    assert days[0] or table == "alias"
+
+
+def test_faults_of_every_kind_leave_no_trace_in_a_crawl_of_the_pocket_hub(
+    told, proxy, pocket, tmp_path
+):
+    with proxy.before(pocket):
+        proxy.misbehave(*FAULTS, seed=7, share=0.5)
+        run(Home(tmp_path), proxy)
+    assert proxy.injected.total() > 100
+    assert differences(logical_content(Home(tmp_path)), told.contents[0]) == []
+    proxy.misbehave()
