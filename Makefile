@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow test-all check lint types layers docs pocket bench clean
+.PHONY: help demo test test-slow test-all check lint types layers docs pocket bench bench-crawl fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,6 +61,12 @@ pocket: $(VENV)/.installed-pocket ## train and assemble the pocket Hub again (mi
 
 bench: $(VENV)/.installed ## measure bytes and time; results are printed, not asserted
 	$(BIN)/python -m benchmarks.probe_plan
+
+bench-crawl: $(VENV)/.installed ## list a simulated Hub of 3 million models (10 minutes; needs ../shared/data)
+	@$(BIN)/python -m benchmarks.crawl || test $$? -eq 77
+
+fuzz: $(VENV)/.installed-test ## a million hostile inputs for every parser, as one would every night
+	$(BIN)/python -m tests.fuzz.run --cases 1000000 --jobs 2
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -75,6 +75,7 @@ SOURCE_WORDS = {
     "card": "model card",
     "tag": "tag",
     "card_recipe": "recipe in the card",
+    "quantisation_config": "quantisation configuration",
     "config": "configuration",
     "prose": "prose of the card",
 }

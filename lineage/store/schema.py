@@ -90,7 +90,7 @@ RUN = _table(
     "Provenance: one row per run of a stage.",
     """
     run_id         | BIGINT NOT NULL      | serial number
-    stage          | VARCHAR NOT NULL     | crawl, fingerprint, infer, measure, publish
+    stage          | VARCHAR NOT NULL     | crawl, watch, ingest, fingerprint, infer, measure, publish
     started_at     | TIMESTAMPTZ NOT NULL | UTC
     finished_at    | TIMESTAMPTZ          | NULL: still running or killed
     version        | VARCHAR NOT NULL     | herdbook version
@@ -208,7 +208,7 @@ CLAIM = _table(
     parent         | VARCHAR              | Hub id the words were resolved to; NULL: unresolved
     parent_text    | VARCHAR NOT NULL     | what was written
     relation       | VARCHAR              | finetune, adapter, quantized, merge; NULL: not said
-    source         | VARCHAR NOT NULL     | merge_recipe, adapter_config, gguf_metadata, card, tag, card_recipe, config, prose
+    source         | VARCHAR NOT NULL     | merge_recipe, adapter_config, gguf_metadata, card, tag, card_recipe, quantisation_config, config, prose
     text           | VARCHAR NOT NULL     | the words it came from
     weight         | DOUBLE               | share stated by a recipe
     method         | VARCHAR              | merge method stated by a recipe
@@ -239,7 +239,7 @@ DOUBT = _table(
     """
     child          | VARCHAR NOT NULL     | owner/name
     parent         | VARCHAR              | the parent that was claimed
-    code           | VARCHAR NOT NULL     | self_parent, cycle, child_older, relation_dtype
+    code           | VARCHAR NOT NULL     | self_parent, cycle, older_than_parent, quantized_full_precision, trained_but_converted, adapter_without_files
     reason         | VARCHAR NOT NULL     | one sentence
     """,
 )
