@@ -75,15 +75,18 @@ def read_members(connection: duckdb.DuckDBPyConnection) -> tuple[Member, ...]:
 def read_traits(connection: duckdb.DuckDBPyConnection) -> tuple[TraitValue, ...]:
     """The latest value of every trait of every model, in order of model and trait.
 
-    One name measured by several metrics or on several data sets is several traits, then named
-    ``name (metric, dataset)``: values on different scales must not meet.
+    One name measured by several metrics, on several data sets or by several sources (cards, each
+    ingested table) is several traits, then named ``name (metric, dataset)`` or ``name (metric,
+    dataset; source)``: values on different scales must not meet.
     """
     rows = connection.execute(
-        "WITH latest AS (SELECT repo_id, name, metric, dataset,"
+        "WITH latest AS (SELECT repo_id, name, metric, dataset, source,"
         " arg_max(value, observed_at) AS value FROM trait WHERE isfinite(value) GROUP BY ALL),"
-        " scales AS (SELECT name, count(DISTINCT (metric, dataset)) AS n FROM latest GROUP BY name)"
-        " SELECT repo_id, CASE WHEN n = 1 THEN name"
-        " ELSE name || ' (' || metric || ', ' || dataset || ')' END AS trait, value"
+        " scales AS (SELECT name, count(DISTINCT (metric, dataset)) AS n,"
+        " count(DISTINCT source) AS n_sources FROM latest GROUP BY name)"
+        " SELECT repo_id, CASE WHEN n = 1 AND n_sources = 1 THEN name ELSE name || ' (' || metric"
+        " || ', ' || dataset || CASE WHEN n_sources = 1 THEN '' ELSE '; ' || source END || ')'"
+        " END AS trait, value"
         " FROM latest JOIN scales USING (name) ORDER BY repo_id, trait"
     ).fetchall()
     return tuple(TraitValue(*row) for row in rows)
