@@ -6,6 +6,7 @@ and injected transports hold. Nothing of it is imported before the first request
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import re
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from crawler.errors import (
     CrawlError,
@@ -119,8 +120,16 @@ class Hub:
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
         from huggingface_hub.utils import build_hf_headers
 
+        # They write whole addresses, and with them signatures, and the answers' headers.
+        for name in ("httpx2", "httpcore2"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         headers = build_hf_headers(token=self._token, library_name="herdbook")
         return {**headers, "Accept-Encoding": "identity"}
+
+    @cached_property
+    def _secret(self) -> str:
+        """The token that requests bear; empty: none."""
+        return self._headers.get("authorization", "").rpartition(" ")[2]
 
     def get(
         self,
@@ -157,6 +166,8 @@ class Hub:
         def ask() -> tuple[bytes, str | None]:
             answer = self._get_once(path, params, max_bytes)
             next_url = _next_page(answer.headers.get("link", ""))
+            if self._secret and self._secret in unquote(next_url or ""):
+                raise TruncatedError("the listing leads to an address that holds the token")
             accept(answer.body, next_url)
             return answer.body, next_url
 
@@ -302,7 +313,10 @@ class Hub:
             if waited_s > _PATIENCE_S and size < waited_s * _MIN_BYTES_PER_S:
                 raise TruncatedError(f"{_shown(url)} sent {size} bytes in {waited_s:.0f} s")
             parts.append(part)
-        return b"".join(parts)
+        body = b"".join(parts)
+        if self._secret and self._secret.encode() in body:
+            raise TruncatedError(f"{_shown(url)} quotes the token: no answer of a Hub")
+        return body
 
     def _check(self, response: httpx2.Response) -> None:
         """Raise our error for a refused request."""
@@ -349,7 +363,8 @@ class Hub:
     def _retry(self, ask: Callable[[], T]) -> T:
         for tried in range(1, _MAX_TRIES + 1):
             try:
-                return ask()
+                with self._without_token():
+                    return ask()
             except RetryableError as error:
                 if tried == _MAX_TRIES:
                     raise
@@ -357,6 +372,17 @@ class Hub:
                 wait_s = error.wait_s if isinstance(error, RateLimitedError) else backoff
                 self._sleep(min(wait_s, _MAX_WAIT_S))
         raise AssertionError("unreachable: the last try returns or raises")
+
+    @contextmanager
+    def _without_token(self) -> Iterator[None]:
+        """What an error quotes of a request is shown, stored and archived, but for the token."""
+        try:
+            yield
+        except CrawlError as error:
+            if self._secret and self._secret in repr((error, error.__cause__)):
+                error.args = (str(error).replace(self._secret, "<token>"), *error.args[1:])
+                raise error from None
+            raise
 
 
 def translate(
