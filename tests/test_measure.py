@@ -322,8 +322,8 @@ def test_the_latest_values_are_read_and_other_scales_kept_apart(register: Regist
         ("loss/x (perplexity, x)", 30.0),
     ]
     register.connection.execute(
-        "INSERT INTO trait VALUES ('o/a', 'loss/x', 0.2, 'ce', 'x', false, 'ingest:board.csv', ?, ?)",
-        [REVISION, NOW],
+        "INSERT INTO trait VALUES ('o/a', 'loss/x', 0.2, 'ce', 'x', false, ?, ?, ?)",
+        ["ingest:board.csv", REVISION, NOW],
     )
     assert [t.trait for t in read_traits(register.connection)] == [
         "loss/x (ce, x; card)", "loss/x (ce, x; ingest:board.csv)", "loss/x (perplexity, x; card)",
