@@ -20,6 +20,7 @@ __all__ = ["ListedChild", "list_children"]
 
 _PAGE_SIZE = 1000
 _MAX_PAGE_BYTES = 16 << 20
+_MAX_JSON_VALUES = 1_000_000  # a thousand a record; read in under a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ def _is_of(hub: Hub, url: str) -> bool:
 
 
 def _parse_page(body: bytes, parent: str) -> list[ListedChild]:
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_JSON_VALUES:
+        raise MalformedError(f"the listing under base_model:{parent} has too many values")
     try:
         records = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from crawler.plain_yaml import items_of, mapping_of, number_of, read_yaml, word_of
 from crawler.records import EvalResult
@@ -81,7 +82,8 @@ def evaluations(metadata: Mapping[str, object], entries: object = None) -> tuple
         return ()
     found: dict[str, EvalResult] = {}
     seen: set[tuple[str, tuple[str | None, ...]]] = set()
-    for stated in (*_of_index(metadata), *_of_entries(entries)):
+    stated_there = islice(_of_index(metadata), _MAX_ENTRIES)
+    for stated in (*stated_there, *_of_entries(entries)):
         if len(found) == _MAX_EVALUATIONS:
             break
         plain = _result(stated, stated.dataset)

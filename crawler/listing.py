@@ -53,6 +53,7 @@ _MAX_TAGS = 5_000
 _MAX_TAG_CHARACTERS = 500
 _MAX_RECORD_BYTES = 64 << 20
 _MAX_RECORDS = 10_000
+_MAX_LENIENT_VALUES = 1_000_000
 _NO_COMMIT = "0" * 40
 _TAG_ALONE = frozenset({ClaimSource.TAG})
 _TAG_AND_CARD = frozenset({ClaimSource.TAG, ClaimSource.CARD})
@@ -294,8 +295,10 @@ def _lenient(body: bytes) -> object:
     Raises
     ------
     TruncatedError
-        If the page as a whole is no JSON.
+        If the page as a whole is no JSON, or has so many values that reading it takes seconds.
     """
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_LENIENT_VALUES:
+        raise TruncatedError("a page of the listing is not strict JSON, and has too many values")
     try:
         return _repair(json.loads(body.decode("utf-8", "replace")))
     except (ValueError, RecursionError) as error:
