@@ -40,7 +40,7 @@ class CrawlSettings:
     recheck_days: float = 1.0
     overlap_minutes: float = 60.0
     threads: int = 8
-    batch_pages: int = 130
+    batch_pages: int = 125
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ __all__ = ["CrawlPlan", "CrawlReport", "crawl", "follow", "plan_crawl"]
 
 _STAGE = "crawl"
 _PAGE = 1000
+_DATABASE_MEMORY = "750MB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ def crawl(
     home.prepare()
     settings = home.settings().crawl
     connection = home.open_working()
+    connection.execute(f"SET memory_limit = '{_DATABASE_MEMORY}'")  # what is more goes to disk
     try:
         started_at = now or datetime.now(UTC)
         client = hub or Hub(endpoint)
