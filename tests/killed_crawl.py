@@ -4,7 +4,8 @@ Everything is imported once. For every line of JSON on standard input a child is
 and is killed by SIGKILL: at the n-th passage of a point, or after a time. A line says how it went.
 
 The points are ``journal`` and ``draft`` (a file is written, not yet in its place), ``archived``,
-``execute`` (before a statement), ``commit`` and ``committed``, ``page`` and ``reading``.
+``execute`` (before a statement), ``status`` (after a new
+status, before the rest of what it means), ``commit`` and ``committed``, ``page`` and ``reading``.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ class Connection:
 
     def execute(self, *words: Any) -> Any:
         at("execute")
-        return self._connection.execute(*words)
+        answer = self._connection.execute(*words)
+        if str(words[0]).startswith("UPDATE repository SET status"):
+            at("status")
+        return answer
 
     def commit(self) -> None:
         at("commit")

@@ -7,6 +7,7 @@ Whatever goes wrong on the way, the working database is that of an undisturbed c
 from __future__ import annotations
 
 import json
+import logging
 import random
 import shutil
 import signal
@@ -14,20 +15,23 @@ import struct
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
-from faulty_hub import FAULTS, Asked, FaultyHub, Reply
+from faulty_hub import FAULTS, LISTING, Asked, FaultyHub, Reply
 from logical import Content, columns_of, differences, logical_content
 
 from crawler.archive import Archive
 from crawler.client import Hub
+from crawler.errors import CrawlError
 from crawler.records import ClaimSource, RepoSnapshot, RepoStatus
+from lineage.errors import HerdbookError
 from lineage.pipeline.crawl import CrawlReport, crawl
 from lineage.store.home import Home
 from lineage.store.snapshots import latest_snapshots, standing_claims
@@ -311,7 +315,7 @@ def test_a_crawl_may_be_killed_before_each_of_its_last_statements(
     killer, points, hub, tmp_path, undisturbed
 ):
     """What is entered of failures, tombstones and new names is entered whole, too."""
-    for n in range(points["execute"] - 40, points["execute"], 2):
+    for n in range(points["execute"] - 40, points["execute"], 5):
         home = home_for_kills(tmp_path / str(n))
         assert killer.crawl(home, "execute", n)
         assert not killer.crawl(home)
@@ -389,7 +393,7 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(proxy: FaultyHub, pocket: Path, tmp_path_factory) -> Iterator[Told]:
+def told(proxy: FaultyHub, pocket: Path, tmp_path_factory) -> Told:
     folder = tmp_path_factory.mktemp("changing")
     world = World(shutil.copytree(pocket, folder / "hub"))
     home = Home(folder / "home")
@@ -404,7 +408,7 @@ def told(proxy: FaultyHub, pocket: Path, tmp_path_factory) -> Iterator[Told]:
                 reports.append(run(home, proxy, day=day))
             contents.append(logical_content(home))
     proxy.answer_with = lambda asked: None
-    yield Told(home, tuple(contents), tuple(reports))
+    return Told(home, tuple(contents), tuple(reports))
 
 
 @pytest.fixture
@@ -511,3 +515,236 @@ def test_faults_of_every_kind_leave_no_trace_in_a_crawl_of_the_pocket_hub(
     assert proxy.injected.total() > 100
     assert differences(logical_content(Home(tmp_path)), told.contents[0]) == []
     proxy.misbehave()
+
+
+# Re-checking a part each night.
+
+
+def check_one_page_a_night(folder: Path) -> Home:
+    folder.mkdir()
+    (folder / "settings.toml").write_text("[crawl]\ncheck_pages = 1\n")
+    return Home(folder)
+
+
+def gone(home: Home) -> set[str]:
+    connection = home.open_working()
+    try:
+        found = connection.execute("SELECT repo_id FROM repository WHERE status = 'gone'")
+        return {repo_id for (repo_id,) in found.fetchall()}
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def nightly(proxy: FaultyHub, tmp_path: Path):
+    """A Hub of five pages that is re-checked by one each night, and how to let a night pass."""
+    world = World(lay_out(tmp_path / "hub"))
+    for n in range(5):
+        repo_id = f"zoe/late-{n}"
+        (world.folder / repo_id).mkdir(parents=True)
+        (world.folder / repo_id / "README.md").write_text("# Late")
+        world.entries[repo_id] = entry(30 + n)
+    world.save()
+    home = check_one_page_a_night(tmp_path / "home")
+    proxy.misbehave()
+
+    def night(n: int) -> CrawlReport:
+        with proxy.before(world.folder):
+            return run(home, proxy, day=n)
+
+    return world, home, night
+
+
+def test_a_deleted_repository_is_missed_when_the_walk_passes_it_and_nobody_else_is(nightly):
+    world, home, night = nightly
+    assert night(0).n_pages == 5
+    # The newest creations come first: bob/merged (of n = 4) is on the last of the five pages.
+    shutil.rmtree(world.folder / "bob/merged")
+    for n in range(1, 5):
+        assert night(n).n_gone == 0, n
+        assert gone(home) == set(), n
+    assert night(5).n_gone == 1
+    assert gone(home) == {"bob/merged"}
+    for n in range(6, 12):
+        assert night(n).n_gone == 0
+    assert gone(home) == {"bob/merged"}
+
+
+def test_a_repository_that_slips_from_page_to_page_between_nights_is_not_called_gone(nightly):
+    world, home, night = nightly
+    night(0)
+    night(1)
+    # On a page that was passed already: every later page begins one repository further on.
+    shutil.rmtree(world.folder / "zoe/late-3")
+    for n in range(2, 6):
+        night(n)
+        assert gone(home) == set(), n
+    assert night(6).n_gone == 1
+    assert gone(home) == {"zoe/late-3"}
+    connection = home.open_working()
+    slipped = connection.execute(
+        "SELECT count(*) FROM repository WHERE listed_at < ? AND status <> 'gone'",
+        [NOW + timedelta(days=1)],
+    ).fetchall()
+    connection.close()
+    assert slipped == [(0,)]
+
+
+def test_a_kill_between_a_walk_and_its_missing_does_not_put_a_tombstone_off(nightly, monkeypatch):
+    world, home, night = nightly
+    night(0)
+    shutil.rmtree(world.folder / "bob/merged")
+    for n in range(1, 5):
+        night(n)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lineage.pipeline.crawl.look_up", killed)
+        with pytest.raises(KeyboardInterrupt):
+            night(5)
+    assert gone(home) == set()
+    assert night(6).n_gone == 1
+    assert gone(home) == {"bob/merged"}
+
+
+# Kills among tombstones and new names.
+
+
+def change_small(world: World) -> None:
+    """One repository deleted, one renamed, one switched off."""
+    shutil.rmtree(world.folder / "eve/model-03")
+    (world.folder / "bob/other").rename(world.folder / "bob/another")
+    world.entries["bob/another"] = world.entries.pop("bob/other")
+    world.entries["eve/model-05"] |= {"disabled": True, "revision": "e" * 40}
+    world.save()
+
+
+def lead_to_another(asked: Asked) -> Reply | None:
+    if asked.target.startswith(("/api/models/bob/other?", "/bob/other/")):
+        target = asked.target.replace("bob/other", "bob/another", 1)
+        return Reply(307, (("Location", target),), b"")
+    return None
+
+
+def kill_the_second_crawl(killer: Killer, proxy: FaultyHub, folder: Path, *every: str) -> int:
+    """Kill it at passages of these points (of ``execute`` at each fourth); returns how often."""
+    world = World(lay_out(folder / "hub"))
+    first = home_for_kills(folder / "first")
+    proxy.misbehave()
+    with proxy.before(world.folder):
+        assert not killer.crawl(first)
+    change_small(world)
+    proxy.answer_with = lead_to_another
+    try:
+        with proxy.before(world.folder):
+            whole = Home(shutil.copytree(first.root, folder / "whole"))
+            assert not killer.crawl(whole, day=1)
+            expected = logical_content(whole)
+            connection = whole.open_working()
+            statuses = dict(connection.execute("SELECT repo_id, status FROM repository").fetchall())
+            connection.close()
+            assert [statuses[f"eve/model-0{n}"] for n in (3, 4, 5)] == ["gone", "ok", "disabled"]
+            assert (statuses["bob/other"], statuses["bob/another"]) == ("gone", "ok")
+            n_passed = json.loads((whole.root / "passed.json").read_text())
+            moments = [
+                (point, n)
+                for point in every
+                for n in range(1, n_passed[point] + 1, 4 if point == "execute" else 1)
+            ]
+            for point, n in moments:
+                home = Home(shutil.copytree(first.root, folder / f"{point}-{n}"))
+                assert killer.crawl(home, point, n, day=1), (point, n)
+                assert not killer.crawl(home, day=1)
+                found = logical_content(home)
+                assert differences(found, expected, but={"sweep"}) == [], (point, n)
+                shutil.rmtree(home.root)
+            return len(moments)
+    finally:
+        proxy.answer_with = lambda asked: None
+
+
+def test_a_kill_among_tombstones_and_new_names_leaves_none_half_entered(killer, proxy, tmp_path):
+    assert kill_the_second_crawl(killer, proxy, tmp_path, "status") >= 2
+
+
+@pytest.mark.slow
+def test_no_kill_of_a_second_crawl_leaves_anything_half_entered(killer, proxy, tmp_path):
+    assert kill_the_second_crawl(killer, proxy, tmp_path, "execute", "committed") >= 40
+
+
+# Tokens.
+
+SECRET = "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"
+
+
+def echo(kind: str) -> Callable[[Asked], Reply | None]:
+    """Quote the request's headers where an answer can: at most three times for a request."""
+
+    def answer(asked: Asked) -> Reply | None:
+        heard = "; ".join(f"{name}: {value}" for name, value in asked.headers.items())
+        assert SECRET in heard
+        body = json.dumps({"error": heard}).encode()
+        once = asked.n == 0
+        if kind == "error" and once:
+            return Reply(500, (("X-Error-Message", heard),), body)
+        if kind == "refusal" and asked.target.startswith("/api/models/eve/"):
+            return Reply(403, (("X-Error-Message", heard),), body)
+        if kind == "page" and once:
+            return Reply(200, (("Content-Type", "application/json"),), b"[" + body + b"]")
+        if kind == "object" and once and not asked.target.startswith(LISTING):
+            return Reply(200, (("Content-Type", "application/json"),), body)
+        if kind == "link" and once and asked.target.startswith(LISTING):
+            return Reply(200, (("Link", f'</api/models?x={SECRET}>; rel="next"'),), b"[]")
+        if kind == "redirect" and once:
+            return Reply(307, (("Location", f"/{SECRET}?{SECRET}"),), b"")
+        if kind == "header" and once:
+            return Reply(200, (("bad header\x01", heard),), body)
+        if kind == "range" and asked.method == "GET" and "range" in asked.headers and once:
+            return Reply(206, (("Content-Range", heard),), body)
+        return None
+
+    return answer
+
+
+KINDS_OF_ECHO = ["error", "refusal", "page", "object", "link", "redirect", "header", "range"]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_ECHO)
+def test_a_token_that_a_server_quotes_is_kept_nowhere(kind, hub, tmp_path, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    hub.answer_with = echo(kind)
+    home, failure = Home(tmp_path), ""
+    try:
+        for day in range(2):
+            try:
+                client = Hub(hub.endpoint, SECRET, sleep=lambda _: None)
+                crawl(home, None, now=NOW + timedelta(days=day), hub=client)
+            except HerdbookError:
+                failure += traceback.format_exc()
+    finally:
+        hub.answer_with = lambda asked: None
+    out, err = capfd.readouterr()
+    assert SECRET not in failure + caplog.text + out + err
+    archive = Archive(home.archive)
+    for name in archive.names():
+        assert SECRET not in repr(archive.read(name))
+    assert list(archive.names())
+    assert SECRET not in (home.archive / "journal.jsonl").read_text()
+    connection = home.open_working()
+    for (table,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+        assert SECRET not in repr(connection.execute(f'SELECT * FROM "{table}"').fetchall())
+    connection.close()
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or SECRET.encode() not in path.read_bytes()
+
+
+def test_a_token_goes_to_the_hub_and_an_error_that_quotes_it_says_the_rest(hub):
+    hub.answer_with = echo("refusal")
+    try:
+        with pytest.raises(CrawlError, match="authorization: Bearer <token>") as caught:
+            Hub(hub.endpoint, SECRET).get("api/models/eve/model-00")
+    finally:
+        hub.answer_with = lambda asked: None
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
