@@ -13,26 +13,31 @@ import struct
 from collections.abc import Callable, Sequence
 
 SMALL_BYTES, MEDIUM_BYTES, LARGE_BYTES, HUGE_BYTES = 8 << 10, 64 << 10, 4 << 20, 50 << 20
-# One case in so many is of that size; the last index of each round is, so that short runs have none.
+# One case in so many is of that size: the last of each round, so that short runs have none.
 MEDIUM_EVERY, LARGE_EVERY, HUGE_EVERY = 100, 5_000, 50_000
 
 NUMBERS = (
     b"0", b"-1", b"255", b"2147483648", b"4294967296", b"9007199254740993",
-    b"9223372036854775807", b"9223372036854775808", b"18446744073709551616", b"-9223372036854775809",
-    b"1e999", b"-1e999", b"1e-999", b"NaN", b"Infinity", b"-Infinity", b"0x7f", b"1_000", b"1:30:45",
+    b"9223372036854775807", b"9223372036854775808", b"18446744073709551616",
+    b"-9223372036854775809",
+    b"1e999", b"-1e999", b"1e-999", b"NaN", b"Infinity", b"-Infinity", b"0x7f", b"1_000",
+    b"1:30:45",
     b".5", b"1e15", b"9" * 400, b"9" * 5_000,
 )  # fmt: skip
 TOKENS = (
-    b"&a ", b"*a", b"&a [*a,*a]", b"<<: *a", b"!!python/object/apply:os.system ['id']", b"!!binary |",
+    b"&a ", b"*a", b"&a [*a,*a]", b"<<: *a", b"!!python/object/apply:os.system ['id']",
+    b"!!binary |",
     b"\t", b"\xef\xbb\xbf", b"\r\n", b"\r", b"\n---\n", b"\n...\n", b"? ", b"- ", b": ", b"{", b"}",
     b"[", b"]", b"|\n", b">-\n", b"#", b"%YAML 1.1\n", b"'", b'"', b"```yaml\n", b"```\n", b"~~~\n",
     b"<!--", b"-->", b"\x00", b"\x1b[2J", b"\x7f", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xae",
     b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf0\x9f\xa6\x99", b"\xff\xfe", b"\xc0\xaf", b"\\ud800",
     b"\\u0000", b"\\", b"../", b"..\\", b"/etc/passwd", b"C:\\models\\", b"models--a--b",
-    b"'; DROP TABLE models; --", b"https://huggingface.co/", b"a/b", b"a/b\n", b"a/b@main", b"a" * 97,
+    b"'; DROP TABLE models; --", b"https://huggingface.co/", b"a/b", b"a/b\n", b"a/b@main",
+    b"a" * 97,
     b"base_model: ", b"merge_method: linear\n", b"models:\n", b"slices:\n", b"model-index:\n",
     b"fine-tuned from ", b"merge of ", b"based on ", b"license: no\n", b"null", b"~", b"true",
-    b"quantized version of ", b"[x](", b"](https://hf.co/a/b)", b"`a/b`", b"href=\"", b"&amp;", b"%",
+    b"quantized version of ", b"[x](", b"](https://hf.co/a/b)", b"`a/b`", b"href=\"", b"&amp;",
+    b"%",
 )  # fmt: skip
 _WORDS = (
     "", " ", "~", "null", "a/b", "a/b\n", "../../etc/passwd", "a/../b", "x" * 10_000, "\ud800",
@@ -214,8 +219,8 @@ def broken_safetensors(rng: random.Random, pool: Sequence[bytes], limit: int) ->
     return struct.pack("<Q", length % 2**64) + data
 
 
-_EXTREMES = (0, 1, 2, 3, 7, 8, 9, 13, 255, 1023, 1025, 65_535, 2**24, 2**31, 2**32 - 1, 2**62, 2**63,
-             2**64 - 1)  # fmt: skip
+_EXTREMES = (0, 1, 2, 3, 7, 8, 9, 13, 255, 1023, 1025, 65_535, 2**24, 2**31, 2**32 - 1, 2**62,
+             2**63, 2**64 - 1)  # fmt: skip
 
 
 def broken_gguf(rng: random.Random, pool: Sequence[bytes], limit: int) -> bytes:
@@ -258,8 +263,9 @@ def _new_gguf(rng: random.Random) -> bytes:
 def _key(rng: random.Random) -> str:
     part = rng.choice(("name", "organization", "repo_url"))
     return rng.choice(
-        ("general.architecture", "general.alignment", f"general.base_model.{rng.randrange(4)}.{part}",
-         "general.source.url", "general.source.huggingface.repository", rng.choice(_WORDS))
+        ("general.architecture", "general.alignment",
+         f"general.base_model.{rng.randrange(4)}.{part}", "general.source.url",
+         "general.source.huggingface.repository", rng.choice(_WORDS))
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from . import mutations
-from .seeds import ROOT, seeds
+from .seeds import seeds
 from .targets import TARGETS, Target, case
 
 MAX_CPU_S = 1.0
@@ -35,7 +35,7 @@ HANG_CPU_S = 10.0
 """A case that takes longer is ended."""
 STUCK_S = 300.0
 """Wall clock after which the parent ends a worker that no signal reaches."""
-MAX_ALLOCATED_BYTES = 512 << 20
+MAX_ALLOCATED_BYTES = 768 << 20
 """Of one case, measured on a sample and on all large cases."""
 MAX_ADDRESS_SPACE_BYTES = 2 << 30
 """Of a worker, above what it has when it starts; the kernel refuses more."""
@@ -98,11 +98,12 @@ def _timed(check: Callable[[bytes], None], data: bytes) -> tuple[float, BaseExce
     signal.setitimer(signal.ITIMER_PROF, HANG_CPU_S)
     start = time.process_time()
     try:
-        check(data)
-    except (Exception, HangError) as raised:
+        try:
+            check(data)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+    except (Exception, HangError) as raised:  # the signal may also come while it is taken back
         error = raised
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
     return time.process_time() - start, error
 
 

@@ -99,15 +99,15 @@ modules:
     - sources: [{model: a/one, layer_range: [0, 8]}]
     - sources: [{model: a/one, layer_range: [4, 12]}]
 """,
-    "base_model: a/one\ngate_mode: hidden\nexperts:\n- {source_model: b/two, positive_prompts: [x]}",
+    "base_model: a/one\ngate_mode: hidden\nexperts:\n- {source_model: b/two, prompts: [x]}",
 )
 CONFIGS: tuple[dict[str, object], ...] = (
     {"_name_or_path": "a/b", "architectures": ["LlamaForCausalLM"], "model_type": "llama",
      "max_position_embeddings": 4096, "torch_dtype": "bfloat16",
      "quantization_config": {"quant_method": "gptq", "bits": 4, "model_name_or_path": "a/b"}},
     {"bits": 4, "model_name_or_path": "/tmp/x", "model_file_base_name": "model"},
-    {"quantization_config": {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"},
-     "format": "nvfp4-pack-quantized"}}}, "text_config": {"max_position_embeddings": 1}},
+    {"quantization_config": {"config_groups": {"group_0": {"format": "nvfp4-pack-quantized",
+     "weights": {"num_bits": 8, "type": "float"}}}}, "text_config": {"max_position_embeddings": 1}},
     {"base_model_name_or_path": "a/b", "peft_type": "LORA", "revision": "main", "r": 8},
     {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4"}},
 )  # fmt: skip
@@ -116,7 +116,8 @@ RECORD: dict[str, object] = {
     "createdAt": "2024-01-02T03:04:05.000Z", "lastModified": "2024-01-02T03:04:05Z",
     "gated": "auto", "disabled": False, "private": False, "downloads": 3, "downloadsAllTime": 4,
     "likes": 5, "trendingScore": 1.5, "pipeline_tag": "text-generation",
-    "tags": ["en", "license:mit", "dataset:c/d", "base_model:e/f", "base_model:finetune:e/f", "gptq"],
+    "tags": ["en", "license:mit", "dataset:c/d", "base_model:e/f", "base_model:finetune:e/f",
+             "gptq"],
     "cardData": {"base_model": ["e/f"], "license": ["mit", "x"], "language": ["en", "no"],
                  "datasets": ["c/d"], "base_model_relation": "finetune", "library_name": "peft"},
     "config": CONFIGS[0], "safetensors": {"parameters": {"BF16": 10, "F32": 2}, "total": 12},
@@ -135,7 +136,8 @@ RECORD: dict[str, object] = {
 PAYLOADS: tuple[dict[str, object], ...] = (
     {"event": {"action": "update", "scope": "repo.content"},
      "repo": {"type": "model", "name": "a/b", "id": "1", "private": False, "headSha": "4" * 40},
-     "webhook": {"id": "5", "version": 3}, "updatedRefs": [{"ref": "refs/heads/main", "newSha": "6"}]},
+     "webhook": {"id": "5", "version": 3},
+     "updatedRefs": [{"ref": "refs/heads/main", "newSha": "6"}]},
     {"event": {"action": "move", "scope": "repo"}, "repo": {"type": "model", "name": "a/b"},
      "movedTo": {"name": "c/d"}, "updatedConfig": {"private": True}},
 )  # fmt: skip

@@ -313,13 +313,13 @@ class _OneRepository:
         _require(path.isascii() and ".." not in path, f"the path {path!r:.200}")
         return SimpleNamespace(body=self.details, at=AT, next_url=None, error=None)
 
-    def get_file(self, ref: RepoRef, path: str, *, max_bytes: int) -> bytes:
+    def get_file(self, ref: RepoRef, path: str, **_: object) -> bytes:
         return seeds("card", real=False)[0] if path == CARD else seeds("config", real=False)[3]
 
-    def get_head(self, ref: RepoRef, path: str, size_bytes: int) -> bytes:
+    def get_head(self, ref: RepoRef, path: str, size_bytes: int, **_: object) -> bytes:
         return seeds("gguf", real=False)[1][:size_bytes]
 
-    def require_readable(self, ref: RepoRef, path: str) -> None:
+    def require_readable(self, ref: RepoRef, path: str, **_: object) -> None:
         return
 
 
@@ -340,7 +340,8 @@ def details(data: bytes) -> None:
         _word(word, "a trait")
     for file in reading.snapshot.files:
         _require(0 <= file.size_bytes < 1 << 62, f"a file of {file.size_bytes} bytes")
-        file.path.encode()
+        _word(file.path, "a file's path", 1_024)
+        _require(not {"", ".", ".."} & set(file.path.split("/")), f"the path {file.path!r}")
 
 
 def reference(data: bytes) -> None:
@@ -475,6 +476,7 @@ class Target:
     broken: _Broken
     large: _Broken
     weight: int
+    most_bytes: int = mutations.HUGE_BYTES
 
 
 _TEXT = mutations.broken_text, mutations.large_text
@@ -486,7 +488,8 @@ TARGETS = {
         Target("recipe", recipe, "recipe", *_TEXT, 12),
         Target("config", config, "config", *_JSON, 12),
         Target("yaml", yaml, "recipe", *_TEXT, 10),
-        Target("page", page, "page", *_JSON, 10),
+        # The Hub itself writes a page; a stranger's part of it is one record.
+        Target("page", page, "page", *_JSON, 10, most_bytes=mutations.LARGE_BYTES),
         Target("details", details, "details", *_JSON, 5),
         Target("reference", reference, "words", *_TEXT, 7),
         Target(
@@ -505,7 +508,7 @@ def case(target: Target, seed: int, index: int, *, real: bool = True) -> bytes:
     rng = random.Random(f"{seed}/{target.name}/{index}")
     pool = seeds(target.kind, real=real)
     if index % mutations.HUGE_EVERY == mutations.HUGE_EVERY - 1:
-        return target.large(rng, pool, mutations.HUGE_BYTES)
+        return target.large(rng, pool, target.most_bytes)
     if index % mutations.LARGE_EVERY == mutations.LARGE_EVERY - 1:
         return target.large(rng, pool, mutations.LARGE_BYTES)
     is_medium = index % mutations.MEDIUM_EVERY == mutations.MEDIUM_EVERY - 1
