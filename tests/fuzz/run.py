@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     tallies, growth = run(
         given.cases, seed=given.seed, names=given.target, jobs=given.jobs,
-        real=not given.own_seeds, save=given.save,
+        real=not given.own_seeds, save=given.save, say=lambda line: print(line, flush=True),
     )  # fmt: skip
     print(f"{'target':<12}{'cases':>9}{'CPU s':>9}{'slowest s':>11}{'bytes':>10}{'MiB':>6}  found")
     for name, tally in tallies.items():
