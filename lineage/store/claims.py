@@ -29,6 +29,15 @@ _SAME = """
     AND claim.method IS NOT DISTINCT FROM new.method
 """
 
+_NO_SAME = f"NOT EXISTS (SELECT 1 FROM claim WHERE claim.ended_at IS NULL AND {_SAME})"
+_NAMES = ", ".join(CLAIM_COLUMNS)
+# Of what is said twice the first counts.
+_INSERT = (
+    f"INSERT INTO claim ({_NAMES}, first_seen) SELECT {_NAMES}, seen FROM new_claims AS new"
+    " WHERE {condition} QUALIFY row_number() OVER"
+    " (PARTITION BY child, parent_text, relation, source, method ORDER BY n) = 1"
+)
+
 
 def enter_claims(
     connection: duckdb.DuckDBPyConnection,
@@ -40,12 +49,12 @@ def enter_claims(
     Parameters
     ----------
     said
-        Every repository that was looked at: when, and in which sources. Claims of these sources
-        that stand and are not among `claims` end at that time; they were last seen when their
-        child was last listed.
+        Every repository that was looked at and was known before: when, and in which sources.
+        Claims of these sources that stand and are not among `claims` end at that time; they were
+        last seen when their child was last listed.
     claims
-        What they claim. A claim that stands already is left alone; a changed weight is a new
-        claim.
+        What they, and repositories that were not known, claim. A claim that stands already is
+        left alone; a changed weight is a new claim.
     """
     import pyarrow as pa
 
@@ -59,6 +68,7 @@ def enter_claims(
     }
     stamp = pa.timestamp("us", "UTC")
     new["n"] = pa.array(range(len(rows)), pa.int64())
+    new["is_known"] = pa.array([row.child in said for row in rows], pa.bool_())
     new["seen"] = pa.array([row.observed_at for row in rows], stamp)
     looked = [(child, at, source) for child, (at, sources) in said.items() for source in sources]
     connection.register("new_claims", pa.table(new))
@@ -83,14 +93,9 @@ def enter_claims(
                 " AND claim.ended_at IS NULL"
                 f" AND NOT EXISTS (SELECT 1 FROM new_claims AS new WHERE {_SAME})"
             )
-        names = ", ".join(CLAIM_COLUMNS)
-        connection.execute(
-            f"INSERT INTO claim ({names}, first_seen) SELECT {names}, seen FROM new_claims AS new"
-            f" WHERE NOT EXISTS (SELECT 1 FROM claim WHERE claim.ended_at IS NULL AND {_SAME})"
-            # Of what is said twice the first counts.
-            " QUALIFY row_number() OVER (PARTITION BY child, parent_text, relation, source, method"
-            " ORDER BY n) = 1"
-        )
+        connection.execute(_INSERT.format(condition="NOT is_known"))
+        if looked:
+            connection.execute(_INSERT.format(condition=f"is_known AND {_NO_SAME}"))
     finally:
         connection.unregister("new_claims")
         connection.unregister("looked")
