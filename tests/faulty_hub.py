@@ -154,7 +154,9 @@ FAULTS: dict[str, Callable[[_Handler, Asked, Reply], None]] = {
     "HTML": _html,
     "drip": _drip,
     "closed": _closed,
-    "Link to another host": _linked(lambda handler, asked: '<http://127.0.0.2:9/x>; rel="next"'),
+    "Link to another host": _linked(
+        lambda handler, asked: '<http://127.0.0.2:9/api/models?a=b>; rel="next"'
+    ),
     "Link to itself": _linked(
         lambda handler, asked: f'<{handler.hub.endpoint}{asked.target}>; rel="next"'
     ),

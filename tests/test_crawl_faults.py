@@ -301,6 +301,25 @@ def test_a_crawl_that_is_killed_at_some_moments_ends_as_if_it_had_not_been(
     kill_and_resume(random.Random(1), 8, killer, points, hub, tmp_path, undisturbed)
 
 
+@pytest.mark.parametrize(
+    ("point", "n"),
+    [("half", 1), ("half", 3), ("half", 12), ("committed", 1), ("page", 3), ("draft", 4)],
+)
+def test_a_kill_in_the_midst_of_an_entry_is_as_if_it_had_not_begun(
+    point, n, killer, hub, tmp_path, undisturbed
+):
+    home = home_for_kills(tmp_path)
+    assert killer.crawl(home, point, n)
+    archived = pages_not_to_be_asked_again(home)
+    # All four pages were entered before the twelfth of these statements, among the details.
+    assert archived or n == 12
+    hub.requests.clear()
+    assert not killer.crawl(home)
+    assert archived.isdisjoint(hub.requests)
+    expected = undisturbed | {"sweep": census_alone(undisturbed)}
+    assert differences(logical_content(home, walks="census"), expected) == []
+
+
 @pytest.mark.slow
 def test_a_crawl_that_is_killed_at_fifty_moments_ends_as_if_it_had_not_been(
     killer, points, hub, tmp_path, undisturbed
@@ -331,6 +350,7 @@ PARENT, LICENCE, COUNTED = (
     "saltmarsh/samphire-gpt2",
 )
 DELETED, GATED = "elinor-v/fern-docs-adapter", "brackenfold/fern-base"
+LATE = "kestrel-nlp/wick-licence-lora-r4"
 OLD, RENAMED, NEW = "j-okafor/wick-python", "j-okafor/wick-python-two", "newcomer/wick-tiny"
 
 
@@ -373,6 +393,7 @@ class World:
         self.edit(LICENCE, "license: mit", "license: apache-2.0", at, "d")
         self.entries[COUNTED]["downloads"] -= 120
         self.entries[GATED]["gated"] = False
+        self.edit(LATE, "lanternworks/Wick-270k", PARENT, at, "e")
         self.save()
 
 
@@ -437,7 +458,7 @@ def test_a_crawl_of_a_changed_hub_counts_what_changed(told):
     # Parent, licence, gating, the new one, the new name, and the one that was gated before.
     assert second.n_read == 6
     assert (third.n_new, third.n_gone, third.n_renamed) == (0, 0, 0)
-    assert third.n_read == 3  # licence, what was opened, and what is gated still
+    assert third.n_read == 4  # licence, parent, what was opened, and what is gated still
 
 
 def test_states_are_told_as_of_each_day(book):
@@ -463,6 +484,15 @@ def test_what_a_gated_repository_said_before_is_kept(book):
     assert texts == [texts[0]] * 3
 
 
+def intervals(book: duckdb.DuckDBPyConnection, child: str) -> list[tuple[object, ...]]:
+    """The parents that its tags named: each with when it was first and last seen, and the end."""
+    return book.execute(
+        "SELECT parent, first_seen, last_seen, ended_at FROM claim WHERE child = ?"
+        " AND source = 'tag' ORDER BY first_seen",
+        [child],
+    ).fetchall()
+
+
 def test_claims_are_told_as_of_each_day(book):
     def parents(day: int, child: str, source: ClaimSource = ClaimSource.CARD) -> set[str | None]:
         claims = standing_claims(book, NOW + timedelta(days=day))
@@ -472,15 +502,11 @@ def test_claims_are_told_as_of_each_day(book):
     for source in (ClaimSource.CARD, ClaimSource.TAG):
         assert [parents(day, PARENT, source) for day in range(3)] == [was, became, became]
         assert [parents(day, NEW, source) for day in range(3)] == [set(), was, was]
-    intervals = book.execute(
-        "SELECT parent, first_seen, last_seen, ended_at FROM claim WHERE child = ?"
-        " AND source = 'tag' ORDER BY first_seen",
-        [PARENT],
-    ).fetchall()
-    second = NOW + timedelta(days=1)
-    assert intervals == [(*was, NOW, NOW, second), (*became, second, None, None)]
+    second, third = NOW + timedelta(days=1), NOW + timedelta(days=2)
+    assert intervals(book, PARENT) == [(*was, NOW, NOW, second), (*became, second, None, None)]
+    assert intervals(book, LATE) == [(*was, NOW, second, third), (PARENT, third, None, None)]
     ended = book.execute("SELECT DISTINCT child FROM claim WHERE ended_at IS NOT NULL").fetchall()
-    assert ended == [(PARENT,)]
+    assert sorted(ended) == [(PARENT,), (LATE,)]
     # The children of a renamed model lead to its new name, on every day.
     assert RENAMED in {c.parent for c in standing_claims(book)}
     assert OLD not in {c.parent for c in standing_claims(book)}
@@ -613,15 +639,18 @@ def test_a_kill_between_a_walk_and_its_missing_does_not_put_a_tombstone_off(nigh
 
 
 def change_small(world: World) -> None:
-    """One repository deleted, one renamed, one switched off."""
+    """One repository deleted, one renamed, one switched off, one gone after it was listed."""
     shutil.rmtree(world.folder / "eve/model-03")
     (world.folder / "bob/other").rename(world.folder / "bob/another")
     world.entries["bob/another"] = world.entries.pop("bob/other")
     world.entries["eve/model-05"] |= {"disabled": True, "revision": "e" * 40}
+    world.entries["eve/model-07"] |= {"revision": "f" * 40}
     world.save()
 
 
 def lead_to_another(asked: Asked) -> Reply | None:
+    if asked.target.startswith("/api/models/eve/model-07?"):
+        return Reply(404, (("X-Error-Code", "RepoNotFound"),), b"{}")
     if asked.target.startswith(("/api/models/bob/other?", "/bob/other/")):
         target = asked.target.replace("bob/other", "bob/another", 1)
         return Reply(307, (("Location", target),), b"")
@@ -644,9 +673,14 @@ def kill_the_second_crawl(killer: Killer, proxy: FaultyHub, folder: Path, *every
             expected = logical_content(whole)
             connection = whole.open_working()
             statuses = dict(connection.execute("SELECT repo_id, status FROM repository").fetchall())
+            twice = connection.execute(
+                "SELECT repo_id FROM snapshot GROUP BY repo_id, observed_at HAVING count(*) > 1"
+            ).fetchall()
             connection.close()
+            assert twice == []
             assert [statuses[f"eve/model-0{n}"] for n in (3, 4, 5)] == ["gone", "ok", "disabled"]
             assert (statuses["bob/other"], statuses["bob/another"]) == ("gone", "ok")
+            assert statuses["eve/model-07"] == "gone"
             n_passed = json.loads((whole.root / "passed.json").read_text())
             moments = [
                 (point, n)
@@ -666,7 +700,7 @@ def kill_the_second_crawl(killer: Killer, proxy: FaultyHub, folder: Path, *every
 
 
 def test_a_kill_among_tombstones_and_new_names_leaves_none_half_entered(killer, proxy, tmp_path):
-    assert kill_the_second_crawl(killer, proxy, tmp_path, "status") >= 2
+    assert kill_the_second_crawl(killer, proxy, tmp_path, "status") >= 3
 
 
 @pytest.mark.slow
