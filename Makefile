@@ -66,7 +66,7 @@ bench-crawl: $(VENV)/.installed ## list a simulated Hub of 3 million models (10 
 	@$(BIN)/python -m benchmarks.crawl || test $$? -eq 77
 
 fuzz: $(VENV)/.installed-test ## a million hostile inputs for every parser, as one would every night
-	$(BIN)/python -m tests.fuzz.run --cases 1000000 --jobs 2
+	nice -n 10 $(BIN)/python -m tests.fuzz.run --cases 1000000 --jobs 2 --save fuzz-found
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -136,7 +136,7 @@ class Hub:
         path: str,
         params: Params | None = None,
         *,
-        max_bytes: int = 1 << 28,
+        max_bytes: int = 1 << 26,
         accept: Accept = lambda body, next_url: None,
     ) -> bytes:
         """The body of ``GET endpoint/path`` (or of an absolute address of this Hub).
@@ -155,7 +155,7 @@ class Hub:
         path: str,
         params: Params | None = None,
         *,
-        max_bytes: int = 1 << 28,
+        max_bytes: int = 1 << 26,
         accept: Accept = lambda body, next_url: None,
     ) -> tuple[bytes, str | None]:
         """One page of a listing: its body, and the address of the next page or None.
