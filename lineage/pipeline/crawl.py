@@ -244,7 +244,10 @@ class _Crawl:
         )
 
     def _look_up(self, ids: Sequence[str]) -> list[str]:
-        return look_up(self._connection, self._hub, ids, self._detailed, now=self._order.at)
+        return look_up(
+            self._connection, self._hub, ids, self._detailed,
+            threads=self._settings.threads, now=self._order.at,
+        )  # fmt: skip
 
     def _list_some(self) -> list[str]:
         """A listing narrowed down; it is no walk along the whole, so nothing is missed in it."""

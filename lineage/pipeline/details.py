@@ -21,6 +21,7 @@ from lineage.store.ledger import note_alias, note_tried
 from lineage.store.listed import write_listed
 from lineage.store.problems import clear_problems, record_problem
 from lineage.store.readings import record_status, write_readings
+from lineage.store.transaction import transaction
 
 __all__ = ["DetailCount", "look_up", "read_details"]
 
@@ -77,6 +78,7 @@ def look_up(
     ids: Sequence[str],
     count: DetailCount,
     *,
+    threads: int,
     now: datetime,
 ) -> list[str]:
     """Ask for single repositories as a listing would show them; returns those that are there.
@@ -85,23 +87,32 @@ def look_up(
     renamed: the old id becomes a tombstone that leads to the new one.
     """
     found: list[str] = []
-    with meter("look up", len(ids)) as advance:
-        for repo_id in ids:
-            advance(1, budget_words(hub))
-            try:
-                answer, at = read_listed(hub, repo_id)
-            except NotRecordedError:
-                continue
-            except CrawlError as error:
-                _enter_failure(connection, repo_id, error, now, count)
-                continue
-            if isinstance(answer, ListedRepo):
-                write_listed(connection, [(answer, at or now)])
-                _note_new_name(connection, repo_id, answer.repo_id, at or now, count)
-                found.append(answer.repo_id)
-            else:
-                _enter_parse_failure(connection, repo_id, answer, now, count)
+    with meter("look up", len(ids)) as advance, ThreadPoolExecutor(threads) as pool:
+        for batch in _batches(ids):
+            outcomes = list(pool.map(lambda repo_id: _look_up_one(hub, repo_id), batch))
+            write_listed(
+                connection,
+                [(answer, at or now) for answer, at in outcomes if isinstance(answer, ListedRepo)],
+            )
+            for repo_id, (answer, at) in zip(batch, outcomes, strict=True):
+                if isinstance(answer, ListedRepo):
+                    _note_new_name(connection, repo_id, answer.repo_id, at or now, count)
+                    found.append(answer.repo_id)
+                elif isinstance(answer, ParseFailure):
+                    _enter_parse_failure(connection, repo_id, answer, now, count)
+                elif not isinstance(answer, NotRecordedError):
+                    _enter_failure(connection, repo_id, answer, now, count)
+            advance(len(batch), budget_words(hub))
     return list(dict.fromkeys(found))
+
+
+def _look_up_one(
+    hub: RecordedHub, repo_id: str
+) -> tuple[ListedRepo | ParseFailure | CrawlError, datetime | None]:
+    try:
+        return read_listed(hub, repo_id)
+    except CrawlError as error:
+        return error, None
 
 
 def _read_one(hub: RecordedHub, repo_id: str) -> RepoReading | CrawlError:
@@ -121,9 +132,10 @@ def _note_new_name(
     """Ids differ in their case, too, where the Hub leads on to the right one."""
     if asked == answered:
         return
-    note_alias(connection, asked, answered, at)
-    if record_status(connection, asked, RepoStatus.GONE, at):
-        count.n_renamed += 1
+    with transaction(connection):
+        note_alias(connection, asked, answered, at)
+        is_news = record_status(connection, asked, RepoStatus.GONE, at)
+    count.n_renamed += is_news
 
 
 def _enter_failure(
@@ -133,15 +145,16 @@ def _enter_failure(
     now: datetime,
     count: DetailCount,
 ) -> None:
-    clear_problems(connection, repo_id, _STAGE)
-    record_problem(connection, repo_id, None, _STAGE, None, error.code, str(error), now)
+    with transaction(connection):
+        clear_problems(connection, repo_id, _STAGE)
+        record_problem(connection, repo_id, None, _STAGE, None, error.code, str(error), now)
+        if isinstance(error, NotFoundError):
+            _enter_gone(connection, repo_id, now, count)
+        elif isinstance(error, (GatedError, DisabledError)):
+            status = RepoStatus.GATED if isinstance(error, GatedError) else RepoStatus.DISABLED
+            record_status(connection, repo_id, status, now)
+        note_tried(connection, repo_id, now)
     count.problems[error.code] += 1
-    if isinstance(error, NotFoundError):
-        _enter_gone(connection, repo_id, now, count)
-    elif isinstance(error, (GatedError, DisabledError)):
-        status = RepoStatus.GATED if isinstance(error, GatedError) else RepoStatus.DISABLED
-        record_status(connection, repo_id, status, now)
-    note_tried(connection, repo_id, now)
 
 
 def _enter_parse_failure(
@@ -151,12 +164,13 @@ def _enter_parse_failure(
     now: datetime,
     count: DetailCount,
 ) -> None:
-    if failure.code == NotFoundError.code:
-        _enter_gone(connection, repo_id, now, count)
-    record_problem(
-        connection, failure.repo_id, None, _STAGE, None, failure.code, failure.reason, now,
-        failure.raw,
-    )  # fmt: skip
+    with transaction(connection):
+        if failure.code == NotFoundError.code:
+            _enter_gone(connection, repo_id, now, count)
+        record_problem(
+            connection, failure.repo_id, None, _STAGE, None, failure.code, failure.reason, now,
+            failure.raw,
+        )  # fmt: skip
     count.problems[failure.code] += 1
 
 
