@@ -216,7 +216,8 @@ def _enter_ledger(connection: duckdb.DuckDBPyConnection) -> None:
         " last_modified = incoming.last_modified, revision = incoming.revision,"
         " status = verdict.status, state = incoming.state,"
         # Who may read it may have changed without a commit: its files are asked for again.
-        " read_revision = CASE WHEN repository.status <> verdict.status"
+        " read_revision = CASE WHEN repository.status IN ('gated', 'disabled')"
+        " AND repository.status <> verdict.status"
         " OR incoming.gated IS NOT NULL AND verdict.status = 'ok' THEN NULL"
         " ELSE repository.read_revision END"
         " FROM incoming JOIN verdict USING (repo_id)"
