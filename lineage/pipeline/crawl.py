@@ -41,7 +41,7 @@ __all__ = ["CrawlPlan", "CrawlReport", "crawl", "follow", "plan_crawl"]
 
 _STAGE = "crawl"
 _PAGE = 1000
-_DATABASE_MEMORY = "750MB"
+_DATABASE_MEMORY = "1GB"
 
 
 @dataclass(frozen=True, slots=True)

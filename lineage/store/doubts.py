@@ -24,28 +24,41 @@ _SAID = """
     SELECT DISTINCT child, coalesce(new_id, parent) AS parent, relation FROM claim
     LEFT JOIN alias ON old_id = parent WHERE ended_at IS NULL AND parent IS NOT NULL
 """
+# Narrow first, and tags of those alone that might be doubted: lists of 3 million models are heavy.
 _LATEST = """
-    SELECT repo_id, lower(repo_id) AS id, revision, created_at, tags, library, dtype, quantisation
-    FROM snapshot QUALIFY row_number() OVER (PARTITION BY repo_id ORDER BY observed_at DESC) = 1
+    SELECT repo_id, lower(repo_id) AS id, observed_at, revision, created_at, library, upper(dtype)
+    AS dtype, quantisation FROM snapshot
+    JOIN (SELECT repo_id, max(observed_at) AS observed_at FROM snapshot GROUP BY repo_id)
+    USING (repo_id, observed_at)
 """
 # Wider than the rules: what is not picked here no rule would doubt.
 _CANDIDATES = f"""
     CREATE OR REPLACE TEMP TABLE doubtful AS
-    WITH said AS ({_SAID}), latest AS ({_LATEST})
-    SELECT child, parent, relation, c.created_at, c.tags, c.library, c.dtype, c.quantisation,
-           p.created_at AS parent_created_at,
-           CASE WHEN reading.repo_id IS NOT NULL THEN (SELECT list(path ORDER BY path) FROM file
-                WHERE file.repo_id = c.repo_id AND file.revision = c.revision) END AS paths
-    FROM said LEFT JOIN latest AS c ON c.id = lower(child)
-    LEFT JOIN latest AS p ON p.id = lower(parent)
-    LEFT JOIN reading ON reading.repo_id = c.repo_id AND reading.revision = c.revision
-    WHERE lower(child) = lower(parent)
-       OR c.created_at < p.created_at AND c.created_at > $1
-       OR relation = 'quantized' AND c.dtype IS NOT NULL
-       OR relation IN ('finetune', 'merge')
-          AND (c.quantisation IS NOT NULL OR c.dtype IS NULL OR c.library IS NOT NULL AND
-               c.library NOT IN ('transformers', 'peft', 'diffusers'))
-       OR relation = 'adapter' AND reading.repo_id IS NOT NULL
+    WITH said AS ({_SAID}), latest AS ({_LATEST}), read AS (SELECT repo_id, revision FROM reading),
+    picked AS (
+        SELECT child, parent, relation, c.repo_id, c.revision, c.observed_at, c.created_at,
+               c.library, c.dtype, c.quantisation, p.created_at AS parent_created_at,
+               read.repo_id IS NOT NULL AS is_read
+        FROM said LEFT JOIN latest AS c ON c.id = lower(child)
+        LEFT JOIN latest AS p ON p.id = lower(parent)
+        LEFT JOIN read ON read.repo_id = c.repo_id AND read.revision = c.revision
+        WHERE lower(child) = lower(parent)
+           OR c.created_at < p.created_at AND c.created_at > $1
+           OR relation = 'quantized' AND c.quantisation IS NULL
+              AND c.dtype IN ('F64', 'F32', 'F16', 'BF16')
+           OR relation IN ('finetune', 'merge') AND (c.dtype IS NULL OR c.quantisation IS NOT NULL)
+           OR relation = 'adapter' AND read.repo_id IS NOT NULL)
+    SELECT child, parent, relation, picked.created_at, tags, picked.library, picked.dtype,
+           picked.quantisation, parent_created_at,
+           CASE WHEN is_read THEN (SELECT coalesce(list(path ORDER BY path), [])
+                FROM file WHERE file.repo_id = picked.repo_id
+                AND file.revision = picked.revision) END AS paths
+    FROM picked LEFT JOIN snapshot ON snapshot.repo_id = picked.repo_id
+         AND snapshot.observed_at = picked.observed_at
+    WHERE relation IS NULL OR relation NOT IN ('finetune', 'merge')
+       OR lower(child) = lower(parent) OR picked.created_at < parent_created_at
+       OR picked.quantisation IS NOT NULL OR is_read OR picked.library ILIKE '%gguf%'
+       OR array_to_string(tags, ' ') ILIKE '%gguf%'
     ORDER BY child, parent, relation
 """
 _ENDS_MEET = f"""
