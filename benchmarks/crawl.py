@@ -34,7 +34,8 @@ from benchmarks.hub_cards import cards
 from crawler.archive import Archive, ArchivedAnswer
 from crawler.card_shape import card_shape
 from crawler.client import Hub
-from crawler.listing import first_page, parse_record
+from crawler.listed import parse_record
+from crawler.listing import first_page
 from crawler.parents import read_words
 from crawler.records import RepoRef, RepoSnapshot
 from lineage.pipeline.crawl import crawl

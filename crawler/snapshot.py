@@ -16,7 +16,7 @@ from crawler.errors import CrawlError, GatedError, MalformedError
 from crawler.evaluations import evaluations
 from crawler.gguf_headers import GgufValue, parse_gguf_metadata_prefix
 from crawler.licences import read_licence
-from crawler.listing import ListedRepo, parse_record
+from crawler.listed import ListedRepo, parse_record
 from crawler.parents import (
     ADAPTER_CONFIG,
     CARD,

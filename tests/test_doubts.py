@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crawler.contradictions import doubts_of_claims, doubts_of_cycles, repo_facts
-from crawler.listing import parse_record
+from crawler.listed import parse_record
 from lineage.store.doubts import find_doubts, replace_doubts
 from lineage.store.home import Home
 from lineage.store.listed import write_listed

@@ -24,7 +24,7 @@ from crawler.configs import load_json_object
 from crawler.errors import MalformedError, TruncatedError
 from crawler.evaluations import evaluations
 from crawler.headers import parse_gguf_header, parse_safetensors
-from crawler.listing import ParseFailure, _parse, _records, parse_record
+from crawler.listed import ParseFailure, parse_or_explain, parse_record, records_of
 from crawler.records import is_repo_id
 from crawler.references import _full_mention, mention_of, resolve_repo_id
 from crawler.snapshot import _files
@@ -229,7 +229,7 @@ def nested(depth: int) -> object:
 @pytest.mark.parametrize("extra", [b"[" * 400 + b"]" * 400, b"9" * 30 + b', "y": NaN'])
 def test_a_record_that_cannot_be_written_again_is_a_failure_like_any_other(extra):
     body = b'[{"id": "not an id", "x": ' + extra + b'}, {"id": "a/b"}]'
-    failed, parsed = (_parse(record, AT) for record in _records(body))
+    failed, parsed = (parse_or_explain(record, AT) for record in records_of(body))
     assert isinstance(failed, ParseFailure)
     assert failed.raw is not None
     assert failed.raw.startswith('{"id":')
@@ -237,7 +237,7 @@ def test_a_record_that_cannot_be_written_again_is_a_failure_like_any_other(extra
 
 
 def test_a_record_too_deep_to_be_written_keeps_its_reason():
-    failed = _parse({"id": "no id", "x": nested(5_000)}, AT)
+    failed = parse_or_explain({"id": "no id", "x": nested(5_000)}, AT)
     assert isinstance(failed, ParseFailure)
     assert failed.raw is None
     assert "not a repository id" in failed.reason
@@ -256,9 +256,9 @@ def test_tags_and_gating_keep_no_control_character_and_no_half_surrogate(tag):
 
 
 def test_a_page_of_more_records_than_the_hub_sends_is_asked_for_again():
-    assert len(_records(b"[" + b"{}," * 9_999 + b"{}]")) == 10_000
+    assert len(records_of(b"[" + b"{}," * 9_999 + b"{}]")) == 10_000
     with pytest.raises(TruncatedError, match="10001 records"):
-        _records(b"[" + b"{}," * 10_000 + b"{}]")
+        records_of(b"[" + b"{}," * 10_000 + b"{}]")
 
 
 def test_pages_and_json_of_too_many_values_are_refused_before_they_are_read():
@@ -268,7 +268,7 @@ def test_pages_and_json_of_too_many_values_are_refused_before_they_are_read():
     with pytest.raises(MalformedError, match="too many values"):
         _parse_page(many.encode(), "a/b")
     with pytest.raises(TruncatedError, match="too many values"):
-        _records(many.encode() + b"NaN")
+        records_of(many.encode() + b"NaN")
     with pytest.raises(MalformedError, match="500000 values"):
         parse_safetensors(struct.pack("<Q", len(many)) + many.encode(), "x", 1 << 40)
     assert load_json_object('{"a": [' + "1," * 900_000 + "1]}", "config.json")["a"][-1] == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from crawler.listing import ListedRepo, parse_record
+from crawler.listed import ListedRepo, parse_record
 from crawler.parents import FileProblem, FoundRecipe
 from crawler.recipes import parse_recipe
 from crawler.records import (

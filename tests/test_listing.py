@@ -13,15 +13,8 @@ from crawler.archive import Archive, ArchivedAnswer
 from crawler.client import Hub
 from crawler.errors import CrawlError, MalformedError, RetryableError, TruncatedError
 from crawler.hub_server import running_hub
-from crawler.listing import (
-    ListedRepo,
-    ParseFailure,
-    first_page,
-    list_pages,
-    parse_record,
-    read_ids,
-    read_listed,
-)
+from crawler.listed import ListedRepo, ParseFailure, parse_record
+from crawler.listing import first_page, list_pages, read_ids, read_listed
 from crawler.recorded import NotRecordedError, RecordedHub
 from crawler.records import ClaimSource, RepoStatus
 

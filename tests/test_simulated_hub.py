@@ -25,7 +25,7 @@ import pytest
 
 from crawler.client import Hub
 from crawler.errors import NotFoundError
-from crawler.listing import ListedRepo, parse_record
+from crawler.listed import ListedRepo, parse_record
 from crawler.records import is_repo_id
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,10 +58,10 @@ def population(shared_data: Path, radar: list[dict[str, Any]]) -> Population:
 
 @pytest.fixture(scope="module")
 def records(population: Population) -> list[dict[str, Any]]:
-    return _records(population, np.arange(N), np.zeros(N, np.int64))
+    return records_of(population, np.arange(N), np.zeros(N, np.int64))
 
 
-def _records(population: Population, index: Any, version: Any) -> list[dict[str, Any]]:
+def records_of(population: Population, index: Any, version: Any) -> list[dict[str, Any]]:
     return [json.loads(text) for text in population.render(index, version, FIELDS)]
 
 
@@ -73,8 +73,8 @@ def test_a_record_depends_on_nothing_but_seed_index_and_version(
 ) -> None:
     order = np.random.default_rng(0).permutation(N)[:500]
     again = Population.learn(shared_data, N, SEED)
-    assert _records(again, order, np.zeros_like(order)) == [records[k] for k in order]
-    alone = [_records(again, order[k : k + 1], np.zeros(1, np.int64))[0] for k in range(20)]
+    assert records_of(again, order, np.zeros_like(order)) == [records[k] for k in order]
+    alone = [records_of(again, order[k : k + 1], np.zeros(1, np.int64))[0] for k in range(20)]
     assert alone == [records[k] for k in order[:20]]
     other = Population.learn(shared_data, N, SEED + 1)
     assert not set(other.ids(order)) & set(population.ids(order))
@@ -167,7 +167,7 @@ def test_a_changed_model_keeps_its_id_and_gets_a_new_commit_and_sometimes_new_ta
     population: Population, records: list[dict[str, Any]]
 ) -> None:
     index = np.arange(2000)
-    changed = _records(population, index, np.ones(2000, np.int64))
+    changed = records_of(population, index, np.ones(2000, np.int64))
     kept = ("_id", "id", "author", "createdAt", "safetensors", "config")
     for before, after in zip(records, changed, strict=False):
         assert all(before.get(key) == after.get(key) for key in kept)

@@ -11,7 +11,8 @@ from datetime import datetime
 import duckdb
 
 from crawler.errors import CrawlError, DisabledError, GatedError, NotFoundError
-from crawler.listing import ListedRepo, ParseFailure, read_listed
+from crawler.listed import ListedRepo, ParseFailure
+from crawler.listing import read_listed
 from crawler.recorded import NotRecordedError, RecordedHub
 from crawler.records import RepoStatus
 from crawler.snapshot import RepoReading, read_repository

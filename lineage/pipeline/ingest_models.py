@@ -13,7 +13,7 @@ import numpy as np
 from crawler.bulk import Field, Understanding
 from crawler.bulk_rows import hub_record
 from crawler.errors import MalformedError
-from crawler.listing import ListedRepo, parse_record
+from crawler.listed import ListedRepo, parse_record
 from lineage.errors import HerdbookError
 from lineage.store.ingest import Refusal, enter_counts
 from lineage.store.ingest_models import (

@@ -11,7 +11,8 @@ from datetime import datetime
 
 import duckdb
 
-from crawler.listing import ListedRepo, Page, ParseFailure, list_pages
+from crawler.listed import ListedRepo, ParseFailure
+from crawler.listing import Page, list_pages
 from crawler.recorded import RecordedHub
 from lineage.pipeline.progress import meter
 from lineage.store.ledger import Sweep, advance_sweep

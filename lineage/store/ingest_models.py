@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from crawler.listing import ListedRepo
+from crawler.listed import ListedRepo
 from crawler.records import RepoStatus
 from lineage.store.listed import enter_listed
 

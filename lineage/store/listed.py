@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from crawler.listing import ListedRepo
+from crawler.listed import ListedRepo
 from crawler.records import EvalResult
 from crawler.traits import Facts
 from lineage.store.claims import enter_claims

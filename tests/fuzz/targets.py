@@ -36,7 +36,7 @@ from crawler.evaluations import evaluations, read_eval_results
 from crawler.gguf_headers import NeedMoreBytesError, parse_gguf_header, parse_gguf_metadata_prefix
 from crawler.headers import parse_safetensors, read_headers
 from crawler.licences import read_licence
-from crawler.listing import ListedRepo, ParseFailure, _parse, _records, parse_record
+from crawler.listed import ListedRepo, ParseFailure, parse_or_explain, parse_record, records_of
 from crawler.parents import (
     ADAPTER_CONFIG,
     CARD,
@@ -287,12 +287,12 @@ def _failure(failure: ParseFailure) -> None:
 def page(data: bytes) -> None:
     """A page of a listing: TruncatedError for the whole, a failure for each record."""
     try:
-        records = _records(data)
+        records = records_of(data)
     except TruncatedError as error:
         _message(error)
     else:
         for record in records:
-            found = _parse(record, AT)
+            found = parse_or_explain(record, AT)
             _listed(found) if isinstance(found, ListedRepo) else _failure(found)
     try:
         for child in _parse_page(data, CHILD):
