@@ -106,6 +106,11 @@ class Hub:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         chosen = endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
+        if "@" in urlsplit(chosen).netloc:
+            raise PermanentError(
+                "the address of a Hub must not hold a name or password: it would stand in logs and "
+                "in the register; give a token in HF_TOKEN"
+            )
         self.endpoint = chosen.rstrip("/")
         self.n_requests = 0
         self._token = token

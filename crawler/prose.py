@@ -22,6 +22,7 @@ MAX_PROSE_CHARACTERS = 300_000
 MAX_SENTENCE_CHARACTERS = 1_000
 """Longer sentences are cut."""
 
+_MAX_HEADING_CHARACTERS = 200
 _MAX_PARENTS = 256
 _MAX_PIECE_CHARACTERS = 20_000
 _MAX_WORDS_TO_PARENT = 150
@@ -30,7 +31,8 @@ _MAX_WORDS_TO_SUBJECT = 80
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?![a-z][^\s/]*(?:\s|$))")
 _ITEM = re.compile(r"[-*+•–]+\s|\d{1,3}[.)]\s")
 _QUOTED = re.compile(
-    r"#+\W*original\s+(?:model\s+)?(?:card|description|readme)\b|#+\W*original model\b.{0,40}card",
+    r"#{1,6}\W{0,30}original\s{1,9}(?:model\s{1,9})?(?:card|description|readme)\b"
+    r"|#{1,6}\W{0,30}original model\b.{0,40}card",
     re.IGNORECASE,
 )
 
@@ -52,8 +54,9 @@ _TRIGGER = re.compile(
     r"|base[ _]model\b[\s*_`]{0,6}(?::|(?=[`\[])))"
 )
 _LIST_HEADING = re.compile(
-    r"#+\W*(?:the\s+)?(?:language\s+)?(?:models?\s+(?:merged|used)\b|merged?\s+models?\b)"
-    r"|#+.{0,40}\bmodels\b.{0,20}\bused\b",
+    r"#{1,6}\W{0,30}(?:the\s{1,9})?(?:language\s{1,9})?"
+    r"(?:models?\s{1,9}(?:merged|used)\b|merged?\s{1,9}models?\b)"
+    r"|#{1,6}.{0,40}\bmodels\b.{0,20}\bused\b",
     re.IGNORECASE,
 )
 _SAID_AFTER = re.compile(
@@ -143,9 +146,10 @@ def sentences_parents(body: str, child: str) -> Iterator[tuple[_Named, str | Non
     for is_item, piece in _pieces(body[:MAX_PROSE_CHARACTERS]):
         is_heading = piece.startswith("#")
         if is_heading:
-            if _QUOTED.match(piece):
+            heading = piece[:_MAX_HEADING_CHARACTERS]
+            if _QUOTED.match(heading):
                 return
-            under_heading = _LIST_HEADING.match(piece) is not None
+            under_heading = _LIST_HEADING.match(heading) is not None
             announced = "merge" if under_heading else None
         if "/" in piece:
             found = list(_in_piece(piece, child))

@@ -388,3 +388,9 @@ def test_edge_cases_of_the_hubs_own_client_are_read_or_refused(shared_data: Path
         except MalformedError:
             refused.add(path.stem)
     assert refused == {"sample_invalid_card_data", "sample_template"}
+
+
+def test_a_heading_of_a_quarter_of_a_million_marks_is_read_in_one_pass():
+    # Found by the fuzz run: each mark was tried as the heading's start, hours of work for this one.
+    for heading in ("#" * 250_000, "# " + "*" * 250_000, "# the" + " " * 250_000 + "model"):
+        assert list(prose_parents(f"{heading}\n\nFine-tuned from `a/base-1`.", "me/x"))

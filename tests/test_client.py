@@ -329,3 +329,9 @@ def test_a_page_that_is_not_accepted_is_asked_for_again(serve):
 
     assert server.hub().get_page("api/models", accept=whole) == (b"[1]", None)
     assert len(server.requests) == 2
+
+
+def test_an_address_with_a_password_is_refused_without_repeating_it():
+    with pytest.raises(PermanentError) as refused:
+        Hub("https://me:hidden@hub.test")
+    assert "hidden" not in str(refused.value)
