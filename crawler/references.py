@@ -22,6 +22,7 @@ __all__ = [
 MAX_WORD_CHARACTERS = 500
 """Longer words of strangers are cut."""
 
+_MAX_TEXT_CHARACTERS = 1 << 20
 _HOST = re.compile(r"^(https?://)?(www\.)?(huggingface\.co|hf\.co)/", re.IGNORECASE)
 _NOT_MODELS = frozenset(
     {
@@ -151,7 +152,7 @@ def repo_ids_in(text: str) -> tuple[str, ...]:
 
     These are candidates for :func:`resolve_paths`, no claims: "and/or" is among them. Each stands
     once, in the order of the text; ids that differ in small and capital letters alone are one
-    repository, as on the Hub. Takes time in proportion to the length of `text`.
+    repository, as on the Hub. The first 1,048,576 characters are read, which is a whole card.
 
     Examples
     --------
@@ -159,7 +160,7 @@ def repo_ids_in(text: str) -> tuple[str, ...]:
     ('a/b', 'e/f')
     """
     found: dict[str, str] = {}
-    for match in _TOKEN.finditer(text):
+    for match in _TOKEN.finditer(text, 0, _MAX_TEXT_CHARACTERS):
         token = match[0]
         if "/" in token:
             repo_id = resolve_repo_id(token.rstrip(".:"))

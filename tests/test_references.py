@@ -153,3 +153,7 @@ def test_resolution_equals_the_comparison_of_every_pair(parts, pairs):
     certain = fitting("both") or fitting("name", "joined")
     expected = certain[0] if len(certain) == 1 else None
     assert resolved("/x/" + "/".join(parts), *candidates) == expected
+
+
+def test_ids_are_looked_for_in_as_much_text_as_a_card_has():
+    assert repo_ids_in("a/b " + "x " * 600_000 + "c/d") == ("a/b",)
