@@ -107,13 +107,14 @@ def _documents(text: str) -> list[Plain]:
 def word_of(value: object) -> str | None:
     """A scalar that says something, stripped, as text that UTF-8 can hold; None for all else.
 
-    Control characters other than tab and line feed become U+FFFD.
+    Control characters other than tab and line feed become U+FFFD; of a longer text the first
+    1,048,576 characters count.
     """
     if type(value) is int:
         value = str(value) if abs(value) < 1 << 63 else ""
     if not isinstance(value, str):
         return None
-    word = value.strip()
+    word = value[:_MAX_CHARACTERS].strip()
     if not (word.isascii() and word.isprintable()):
         word = word.encode("utf-8", "replace").decode("utf-8")
         word = _CONTROL.sub("\ufffd", word).strip()
