@@ -289,9 +289,12 @@ def score_name(column: str, metric: str | None = None) -> ScoreName:
 
     Examples
     --------
-    >>> score_name("ARC-C").name, score_name("HellaSwag (acc_norm)").name, score_name("wer|FLEURS")
-    ('score/arc-c', 'acc_norm/hellaswag', ScoreName(name='wer/fleurs', metric='wer', dataset='FLEURS', higher_is_better=False))
-    """  # noqa: E501
+    >>> score_name("ARC-C").name, score_name("HellaSwag (acc_norm)").name
+    ('score/arc-c', 'acc_norm/hellaswag')
+    >>> found = score_name("wer|FLEURS")
+    >>> found.metric, found.dataset, found.higher_is_better
+    ('wer', 'FLEURS', False)
+    """
     words = " ".join(column.split())[:_MAX_NAME_CHARACTERS]
     said, dataset = (metric, words) if metric else _parts(words)
     word = " ".join(said.split())[:_MAX_NAME_CHARACTERS] if said else _PLAIN

@@ -6,7 +6,7 @@ parsed, and every record is parsed on its own (:mod:`crawler.listed`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,7 +61,7 @@ def first_page(
     return f"{_LISTING}?{urlencode(query)}"
 
 
-def list_pages(hub: RecordedHub, start_url: str, *, scope: str) -> Iterator[Page]:
+def list_pages(hub: RecordedHub, start_url: str, *, scope: str) -> Generator[Page, None, None]:
     """The pages of a listing from `start_url` on; the next is fetched while one is worked on.
 
     `start_url` may be the `next_url` of a page handed out before.

@@ -106,4 +106,5 @@ def parse_settings(text: str) -> Settings:
             if value < 0 or (name in {"threads", "batch_pages"} and value < 1):
                 raise HerdbookError(f"settings.toml: {table}.{name} is too small: {value}")
         found[table] = known[table](**values)
+    # The names are those of the tables, each with its own class.
     return Settings(**found)  # type: ignore[arg-type]

@@ -88,7 +88,7 @@ def walk(
                 if is_last or n_pages == max_pages:
                     return sweep
         finally:
-            pages.close()  # type: ignore[attr-defined]
+            pages.close()
             if batch:
                 sweep = _enter(connection, sweep, batch, count, False, keep_ids)
     return sweep
