@@ -34,6 +34,11 @@ class Sample:
         Stored bytes of these rows, in the same order.
     transposed
         Whether output units are the *columns* (GPT-2's Conv1D).
+    extras
+        Stored bytes of what decodes the words, by name of the part: scales, zero points ….
+    shift
+        Added to every value when the file was made (Gemma's norms in GGUF: 1); `values` has it
+        taken off.
     """
 
     name: str
@@ -42,6 +47,8 @@ class Sample:
     rows: tuple[int, ...]
     words: bytes
     transposed: bool = False
+    extras: Mapping[str, bytes] = field(default_factory=dict)
+    shift: float = 0.0
 
     @cached_property
     def values(self) -> F32:
@@ -88,7 +95,15 @@ class Directions:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Everything inference may know of a model's weights."""
+    """Everything inference may know of a model's weights.
+
+    Attributes
+    ----------
+    stage
+        How deep it was read: 2, 3, or 4 for everything.
+    tokens
+        Rows of the embedding that were sampled as anchors, with their token as normalised text.
+    """
 
     repo_id: str
     revision: str
@@ -99,6 +114,8 @@ class Fingerprint:
     n_parameters: int = 0
     architecture: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    stage: int = 3
+    tokens: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
     def shape_signature(self) -> tuple[tuple[TensorKey, tuple[int, ...]], ...]:
