@@ -9,44 +9,11 @@ from pathlib import Path
 from crawler.client import Address, Hub
 from crawler.errors import MalformedError, NotFoundError, PermanentError, TruncatedError
 from crawler.records import RepoRef
+from crawler.spans import MAX_GAP_BYTES, Span, coalesce, cut
 
-__all__ = ["LocalReader", "PrefixReader", "RangeReader", "coalesce"]
+__all__ = ["LocalReader", "PrefixReader", "RangeReader"]
 
-Span = tuple[int, int]
 _ReadOne = Callable[[int, int], bytes]
-
-_MAX_GAP_BYTES = 4 << 10
-_MAX_RANGE_BYTES = 8 << 20
-
-
-def coalesce(spans: Sequence[Span], max_gap_bytes: int = _MAX_GAP_BYTES) -> list[Span]:
-    """The fewest half-open spans that cover `spans`, joining across gaps of at most so many bytes.
-
-    A joined span never grows beyond 8 MiB; a single span may be longer.
-
-    Raises
-    ------
-    ValueError
-        If a span is empty, reversed or negative.
-
-    Examples
-    --------
-    >>> coalesce([(100, 200), (0, 50), (60, 90)], max_gap_bytes=10)
-    [(0, 200)]
-    """
-    joined: list[Span] = []
-    for start, stop in sorted(spans):
-        if not 0 <= start < stop:
-            raise ValueError(f"not a span of bytes: [{start}, {stop})")
-        if (
-            joined
-            and start - joined[-1][1] <= max_gap_bytes
-            and max(stop, joined[-1][1]) - joined[-1][0] <= _MAX_RANGE_BYTES
-        ):
-            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
-        else:
-            joined.append((start, stop))
-    return joined
 
 
 class RangeReader:
@@ -60,7 +27,7 @@ class RangeReader:
         Range requests made (addresses are resolved on top).
     """
 
-    def __init__(self, hub: Hub, *, max_gap_bytes: int = _MAX_GAP_BYTES) -> None:
+    def __init__(self, hub: Hub, *, max_gap_bytes: int = MAX_GAP_BYTES) -> None:
         self.bytes_read = 0
         self.requests = 0
         self._hub = hub
@@ -163,7 +130,7 @@ class PrefixReader:
 class LocalReader:
     """The same reads from a folder of files; a path never leads out of the folder."""
 
-    def __init__(self, folder: Path, *, max_gap_bytes: int = _MAX_GAP_BYTES) -> None:
+    def __init__(self, folder: Path, *, max_gap_bytes: int = MAX_GAP_BYTES) -> None:
         self.bytes_read = 0
         self.requests = 0
         self._folder = folder.resolve()
@@ -196,9 +163,5 @@ class LocalReader:
 
 
 def _cut(spans: Sequence[Span], max_gap_bytes: int, read_one: _ReadOne) -> list[bytes]:
-    pieces = [(start, read_one(start, stop)) for start, stop in coalesce(spans, max_gap_bytes)]
-    found = []
-    for start, stop in spans:
-        origin, data = next((origin, data) for origin, data in reversed(pieces) if origin <= start)
-        found.append(data[start - origin : stop - origin])
-    return found
+    joined = coalesce(spans, max_gap_bytes)
+    return cut(spans, joined, [read_one(start, stop) for start, stop in joined])

@@ -21,8 +21,9 @@ from crawler.errors import (
     ServerError,
     TruncatedError,
 )
-from crawler.ranges import LocalReader, PrefixReader, RangeReader, coalesce
+from crawler.ranges import LocalReader, PrefixReader, RangeReader
 from crawler.records import RepoRef
+from crawler.spans import coalesce
 
 REF = RepoRef("owner/name", "a" * 40)
 DATA = bytes(range(256)) * 40
