@@ -1,0 +1,1 @@
+"""From stored words to values."""
