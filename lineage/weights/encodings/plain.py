@@ -136,8 +136,8 @@ def decode_plain(dtype: str, data: bytes) -> F32:
 def round_to(dtype: str, values: F32) -> F32:
     """`values` rounded to the grid of `dtype` (nearest, ties to even), as float32.
 
-    What lies beyond the largest value becomes infinite, or NaN where the dtype has no infinity, as
-    in PyTorch's casts.
+    What lies beyond the largest value becomes infinite, or the largest value where the dtype has no
+    infinity: writers of ``F8_E4M3`` clamp before they cast, and PyTorch's own cast does by now.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def round_to(dtype: str, values: F32) -> F32:
     Examples
     --------
     >>> round_to("F8_E4M3", np.array([0.3, 17.0, 1e4], np.float32)).tolist()
-    [0.3125, 16.0, nan]
+    [0.3125, 16.0, 448.0]
     """
     if dtype in ("F32", "F64"):
         return values
@@ -209,7 +209,7 @@ def _round_to_small(dtype: str, values: F32) -> F32:
     # A multiple that is even has an even mantissa, at the border of two exponents as well.
     with np.errstate(invalid="ignore", over="ignore"):  # signalling NaNs; the largest
         rounded = np.ldexp(np.rint(np.ldexp(values, -quanta)), quanta)
-    beyond = np.copysign(np.float32(np.inf if kind.special == "ieee" else np.nan), values)
+    beyond = np.copysign(np.float32(np.inf) if kind.special == "ieee" else largest, values)
     return np.where(np.abs(rounded) > largest, beyond, rounded).astype(np.float32)
 
 
