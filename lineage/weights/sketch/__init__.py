@@ -1,0 +1,18 @@
+"""Sketches: short summaries of weights, computed with torch on the CPU or on CUDA.
+
+``sketch_fingerprints`` sketches models whose samples were read; ``stream_sketch`` whole files, at
+constant memory; ``nearest_simhash`` and ``cosine_top_k`` search among sketches. What is exact and
+what agrees within which tolerance is told in ``docs/sketches.md``.
+"""
+
+from lineage.weights.sketch.batch import sketch_fingerprints
+from lineage.weights.sketch.device import NoDeviceError, resolve_device
+from lineage.weights.sketch.sketches import ModelSketch, TensorSketch
+
+__all__ = [
+    "ModelSketch",
+    "NoDeviceError",
+    "TensorSketch",
+    "resolve_device",
+    "sketch_fingerprints",
+]

@@ -1,0 +1,175 @@
+"""Takes rows of many tensors on one device and hands out their sketches' figures.
+
+This is the only place that knows what is computed of a row; whole samples, streams and batches all
+feed it. Rows may come in any order and in pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lineage.weights.roles import TensorKey
+from lineage.weights.sketch.digest import block_lanes
+from lineage.weights.sketch.mixing import key_hash
+from lineage.weights.sketch.segments import SEGMENT, measure_segments, scale_of
+from lineage.weights.sketch.simhash import BUCKETS, fold, segment_signs
+from lineage.weights.sketch.tally import Tally
+
+__all__ = ["PIECE_COLUMNS", "Sketcher", "Slot"]
+
+Rows = NDArray[np.int64]
+
+PIECE_COLUMNS = 1 << 16
+"""Rows may be cut at multiples of so many columns (and at multiples of 1,024 bytes)."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor that is to be sketched.
+
+    Attributes
+    ----------
+    model
+        Number of its model.
+    key
+        Its place in the network.
+    n_columns
+        Values of a row.
+    n_norms
+        How many rows' norms are kept.
+    is_vector
+        Vectors stand aside in SimHash.
+    """
+
+    model: int
+    key: TensorKey
+    n_columns: int
+    n_norms: int
+    is_vector: bool
+
+
+class Sketcher:
+    """Figures of many tensors of many models.
+
+    Parameters
+    ----------
+    slots
+        The tensors; from here on each is known by its number.
+    n_models
+        How many models they belong to.
+    device
+        Where rows lie that are fed.
+    """
+
+    def __init__(self, slots: Sequence[Slot], n_models: int, device: torch.device) -> None:
+        self.slots = slots
+        self.device = device
+        self.tally = Tally(len(slots), device)
+        self._hashes = np.array([key_hash(slot.key) for slot in slots], np.int64)
+        self._asides = np.array([slot.is_vector for slot in slots], bool)
+        self._buckets = torch.zeros((len(slots), BUCKETS), dtype=torch.int64, device=device)
+        ends = np.cumsum([slot.n_norms for slot in slots])
+        self.norm_starts = np.concatenate([[0], ends]).astype(np.int64)
+        n_norms = int(self.norm_starts[-1])
+        # One more at the end takes the rows whose norms are not kept.
+        self._squares = torch.zeros(n_norms + 1, dtype=torch.float64, device=device)
+
+    def feed_bytes(self, words: Tensor, rows: Rows, slots: Rows, first_byte: int = 0) -> None:
+        """Digest rows of stored bytes.
+
+        Parameters
+        ----------
+        words
+            Rows × bytes, uint8, contiguous, on the device.
+        rows, slots
+            Number of each row in its original matrix, and its tensor.
+        first_byte
+            Place of the first byte in its row, a multiple of 1,024.
+        """
+        self.tally.add_blocks(
+            block_lanes(words), self._to_device(rows), self._to_device(slots), first_byte // 1024
+        )
+
+    def feed_values(
+        self, values: Tensor, rows: Rows, slots: Rows, places: Rows, first_column: int = 0
+    ) -> None:
+        """Measure rows of values.
+
+        Parameters
+        ----------
+        values
+            Rows × columns, float32, contiguous, on the device; overwritten.
+        rows, slots
+            Number of each row in its original matrix, and its tensor; the rows of a tensor lie
+            together.
+        places
+            Which norm of its tensor each row's is (see :attr:`Slot.n_norms`).
+        first_column
+            Number of the first column, a multiple of :data:`PIECE_COLUMNS`.
+        """
+        width = values.shape[1]
+        full = width // SEGMENT * SEGMENT
+        numbers = self._to_device(slots)
+        keys = self._to_device(self._hashes[slots])
+        signs = segment_signs(
+            keys, self._to_device(rows), first_column // SEGMENT, -(-width // SEGMENT)
+        )
+        signs *= self._to_device(~self._asides[slots])[:, None]
+        squares = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
+        for start, stop in ((0, full), (full, width)):
+            if start == stop:
+                continue
+            n_values = min(SEGMENT, stop - start)
+            n_segments = (stop - start) // n_values
+            first = start // SEGMENT
+            part = values[:, start:stop].reshape(-1, n_values)
+            statistics, counts, standardised = measure_segments(
+                part, signs[:, first : first + n_segments].reshape(-1), self.device.type == "cpu"
+            )
+            owners = numbers.repeat_interleave(n_segments) if n_segments > 1 else numbers
+            self.tally.add_segments(statistics, counts, owners, n_values)
+            squares += _squares(statistics, n_values).view(-1, n_segments).sum(1)
+            self._fold(standardised.view(len(rows), -1), rows, slots, first_column + start)
+        self._keep_squares(squares, slots, places)
+
+    def _fold(self, standardised: Tensor, rows: Rows, slots: Rows, first_column: int) -> None:
+        edges = np.flatnonzero(np.diff(slots)) + 1
+        for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(slots)], strict=True):
+            number = int(slots[start])
+            if not self._asides[number]:
+                self._buckets[number] += fold(
+                    standardised[start:stop], rows[start:stop],
+                    self.slots[number].n_columns, first_column,
+                )  # fmt: skip
+
+    def _keep_squares(self, squares: Tensor, slots: Rows, places: Rows) -> None:
+        kept = places < np.diff(self.norm_starts)[slots]
+        where = np.where(kept, self.norm_starts[slots] + places, len(self._squares) - 1)
+        self._squares.index_add_(0, self._to_device(where), squares)
+
+    def _to_device(self, array: NDArray[np.int64] | NDArray[np.bool_]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def bucket_sums(self) -> NDArray[np.int64]:
+        """Sums of every tensor's buckets, turned by its key: tensors × 1,024."""
+        sums = self._buckets.cpu().numpy()
+        turned = [np.roll(s, int(h) % BUCKETS) for s, h in zip(sums, self._hashes, strict=True)]
+        return np.array(turned, np.int64).reshape(-1, BUCKETS)
+
+    def row_norms(self) -> list[NDArray[np.float32]]:
+        """Norms of the kept rows of every tensor."""
+        norms = self._squares.sqrt().float().cpu().numpy()
+        return [norms[a:b] for a, b in zip(self.norm_starts, self.norm_starts[1:], strict=False)]
+
+
+def _squares(statistics: Tensor, width: int) -> Tensor:
+    """Sum of squares of each segment, float64."""
+    _, mean, sum1, sum2 = statistics.double()[:, :4].unbind(1)
+    scaled = (sum2 + 2 * mean * sum1 + width * mean**2).clamp(min=0)
+    return scaled / scale_of(statistics[:, 0]).double() ** 2
