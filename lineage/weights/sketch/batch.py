@@ -27,23 +27,17 @@ from lineage.weights.sketch.joins import (
     is_norm,
     norm_vector_digest,
 )
+from lineage.weights.sketch.limits import CACHE_VALUES, MAX_CHUNK, MAX_NORMS, WORK_BYTES
 from lineage.weights.sketch.sketcher import PIECE_COLUMNS, Sketcher, Slot
 from lineage.weights.sketch.sketches import ModelSketch, Stored, model_sums, tensor_sketches
 from lineage.weights.sketch.spectra import leading_singular_values
 from lineage.weights.sketch.staging import Staging
+from lineage.weights.weight import MAIN
 
 __all__ = ["sketch_fingerprints"]
 
-MAX_NORMS = 1 << 16
-"""Rows of a tensor whose norms are kept."""
-_CACHE_VALUES = 1 << 16
-"""Values of a chunk on the CPU: about a quarter of a megabyte in float32, to stay in cache."""
-_MAX_CHUNK = 1 << 26
-"""Values of a chunk at most: sums of a bucket stay below 2²⁴, exact in float32."""
 _TABLE_BYTES = 10_000
 """Bytes of figures held for one tensor until its models are done."""
-_WORK_BYTES = 64
-"""Bytes of working memory for one value of a chunk, buffers included."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ def _sketch_wave(
     sketcher = Sketcher(slots, len(fingerprints), device)
     _feed(sketcher, entries, device, memory_bytes)
     spectra = leading_singular_values([e.sample for e in entries], device, memory_bytes)
-    stored = [Stored(len(e.sample.rows), e.row_bytes, _extras(e.sample)) for e in entries]
+    stored = [Stored(len(e.sample.rows), e.row_bytes, _extras(e)) for e in entries]
     tensors = tensor_sketches(sketcher, stored, spectra)
     sums = model_sums(sketcher, len(fingerprints))
     found = []
@@ -144,17 +138,16 @@ def _sketch_wave(
 
 def _entry(slot: int, sample: Sample) -> _Entry:
     n_rows = len(sample.rows)
-    row_bytes = len(sample.words) // n_rows if n_rows else 0
-    if row_bytes * n_rows != len(sample.words):
-        raise MalformedError(
-            f"{sample.name}: {len(sample.words)} bytes are not {n_rows} rows of one length"
-        )
+    row_bytes, rest = divmod(len(sample.words), n_rows) if n_rows else (0, 0)
     if not is_decoded_there(sample):
+        # Packed rows may share bytes: such words are digested as a whole, like a further part.
         values = sample.values
-        return _Entry(slot, sample, row_bytes, values.shape[1], values)
+        return _Entry(slot, sample, 0 if rest else row_bytes, values.shape[1], values)
     width = WORD_BYTES[sample.dtype]
-    if row_bytes % width:
-        raise MalformedError(f"{sample.name}: a row of {row_bytes} bytes is no {sample.dtype}")
+    if rest or row_bytes % width:
+        raise MalformedError(
+            f"{sample.name}: {len(sample.words)} bytes are not {n_rows} rows of {sample.dtype}"
+        )
     return _Entry(slot, sample, row_bytes, row_bytes // width, None)
 
 
@@ -168,11 +161,11 @@ def _norms(fingerprint: Fingerprint) -> dict[TensorKey, bytes]:
     return found
 
 
-def _extras(sample: Sample) -> dict[str, bytes]:
-    return {
-        name: hashlib.blake2b(part, digest_size=16).digest()
-        for name, part in getattr(sample, "extras", {}).items()
-    }
+def _extras(entry: _Entry) -> dict[str, bytes]:
+    parts = dict(entry.sample.extras)
+    if entry.sample.words and not entry.row_bytes:
+        parts[MAIN] = entry.sample.words
+    return {name: hashlib.blake2b(part, digest_size=16).digest() for name, part in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -189,9 +182,9 @@ class _Piece:
 def _feed(
     sketcher: Sketcher, entries: Sequence[_Entry], device: torch.device, memory_bytes: int
 ) -> None:
-    most = _CACHE_VALUES
+    most = CACHE_VALUES * torch.get_num_threads()
     if device.type != "cpu":
-        most = max(_CACHE_VALUES, min(memory_bytes // _WORK_BYTES, _MAX_CHUNK))
+        most = max(CACHE_VALUES, min(memory_bytes // WORK_BYTES, MAX_CHUNK))
     groups: dict[tuple[str, int, int], list[_Entry]] = defaultdict(list)
     for entry in entries:
         dtype = "" if entry.values is not None else entry.sample.dtype
@@ -241,11 +234,11 @@ def _row_pieces(entry: _Entry, row: int, most: int) -> Iterator[_Piece]:
 
 
 def _sizes(chunk: Sequence[_Piece]) -> tuple[int, int]:
-    """Bytes of the decoded values (0: the device decodes) and of the words."""
+    """Bytes of the decoded values (0: the device decodes; whole words of 8) and of the words."""
     piece = chunk[0]
     n_rows = sum(p.stop - p.first for p in chunk)
     width = (piece.columns[1] - piece.columns[0]) * 4 if piece.entry.values is not None else 0
-    return n_rows * width, n_rows * (piece.bytes[1] - piece.bytes[0])
+    return n_rows * width + -n_rows * width % 8, n_rows * (piece.bytes[1] - piece.bytes[0])
 
 
 def _feed_chunk(sketcher: Sketcher, chunk: Sequence[_Piece], staging: Staging) -> None:
@@ -254,10 +247,11 @@ def _feed_chunk(sketcher: Sketcher, chunk: Sequence[_Piece], staging: Staging) -
     rows, slots, places, at, value_at = [], [], [], value_bytes, 0
     for piece in chunk:
         sample, n_rows = piece.entry.sample, piece.stop - piece.first
-        stored = np.frombuffer(sample.words, np.uint8).reshape(len(sample.rows), -1)
-        part = stored[piece.first : piece.stop, slice(*piece.bytes)]
-        host[at : at + part.size].reshape(part.shape)[:] = part
-        at += part.size
+        if word_bytes:
+            stored = np.frombuffer(sample.words, np.uint8).reshape(len(sample.rows), -1)
+            part = stored[piece.first : piece.stop, slice(*piece.bytes)]
+            host[at : at + part.size].reshape(part.shape)[:] = part
+            at += part.size
         if piece.entry.values is not None:
             values = piece.entry.values[piece.first : piece.stop, slice(*piece.columns)]
             room = host[value_at : value_at + 4 * values.size].view(np.float32)
@@ -268,11 +262,11 @@ def _feed_chunk(sketcher: Sketcher, chunk: Sequence[_Piece], staging: Staging) -
         places.append(np.arange(piece.first, piece.stop, dtype=np.int64))
     there = staging.send()
     number, slot, place = np.concatenate(rows), np.concatenate(slots), np.concatenate(places)
-    words = there[value_bytes:].view(len(number), -1)
-    if words.shape[1]:
+    words = there[value_bytes:].view(len(number), word_bytes // len(number))
+    if word_bytes:
         sketcher.feed_bytes(words, number, slot, chunk[0].bytes[0])
     if value_bytes:
-        decoded = there[:value_bytes].view(torch.float32).view(len(number), -1)
+        decoded = there[:value_at].view(torch.float32).view(len(number), -1)
     else:
         decoded = decode_words(words, chunk[0].entry.sample.dtype)
     sketcher.feed_values(decoded, number, slot, place, chunk[0].columns[0])

@@ -31,7 +31,7 @@ def decode_words(rows: Tensor, dtype: str) -> Tensor:
 
 def is_decoded_there(sample: Sample) -> bool:
     """Whether the sample's words alone, decoded on the device, are its values."""
-    return sample.dtype in WORD_BYTES and not getattr(sample, "shift", 0.0)
+    return sample.dtype in WORD_BYTES and not sample.shift and not sample.extras
 
 
 def values_on(device: torch.device, sample: Sample) -> Tensor:

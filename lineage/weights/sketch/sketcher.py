@@ -25,8 +25,9 @@ __all__ = ["PIECE_COLUMNS", "Sketcher", "Slot"]
 
 Rows = NDArray[np.int64]
 
-PIECE_COLUMNS = 1 << 16
-"""Rows may be cut at multiples of so many columns (and at multiples of 1,024 bytes)."""
+PIECE_COLUMNS = 1 << 18
+"""Rows may be cut at multiples of so many columns: whole segments, and for blocks of up to 256
+values whole blocks of the digest too."""
 
 
 @dataclass(frozen=True)
