@@ -57,7 +57,9 @@ def add_run(connection, stage, seconds=1.0, **parameters):
 
 def add_fingerprint(connection, repo_id, *, bytes_read=100, weight_bytes=1000, is_read=True):
     connection.execute(
-        "INSERT INTO fingerprint VALUES (?, ?, 's', ?, 'safetensors', ?, 3, ?, 9, 0.1, ?)",
+        "INSERT INTO fingerprint (repo_id, revision, scheme, digest, format, bytes_read, requests,"
+        " weight_bytes, n_tensors, seconds, made_at)"
+        " VALUES (?, ?, 's', ?, 'safetensors', ?, 3, ?, 9, 0.1, ?)",
         [repo_id, COMMIT, "d" if is_read else None, bytes_read, weight_bytes, START],
     )
 

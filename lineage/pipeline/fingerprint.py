@@ -16,7 +16,7 @@ from crawler.headers import HeaderReport, read_headers
 from crawler.ranges import LocalReader, PrefixReader, RangeReader
 from crawler.records import RepoSnapshot, RepoStatus, TensorEntry
 from lineage.pipeline.progress import track
-from lineage.store.findings import FingerprintRow, fingerprint_rows, record_fingerprint
+from lineage.store.fingerprint_ledger import LedgerRow, fingerprint_rows, record_fingerprint
 from lineage.store.fingerprints import digest_of, save_fingerprint
 from lineage.store.home import Home
 from lineage.store.problems import clear_problems, record_problem
@@ -62,7 +62,7 @@ class Reading:
     """A model's fingerprint and what it cost, or why there is none."""
 
     fingerprint: Fingerprint | None
-    row: FingerprintRow
+    row: LedgerRow
     problems: tuple[Problem, ...]
 
 
@@ -172,7 +172,7 @@ def read_model(reader: Reader, snapshot: RepoSnapshot, budget_bytes: int) -> Rea
         problems.append(Problem(None, error.code, str(error)))
     return Reading(
         found,
-        FingerprintRow(
+        LedgerRow(
             snapshot.ref.repo_id,
             snapshot.ref.revision,
             SCHEME,

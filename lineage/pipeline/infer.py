@@ -15,13 +15,12 @@ from lineage.errors import NotFoundError
 from lineage.infer.assemble import infer_lineage
 from lineage.pipeline.progress import talk
 from lineage.store.findings import (
-    FingerprintRow,
     count_pairs,
     current_findings,
-    fingerprint_rows,
     replace_findings,
     replace_pairs,
 )
+from lineage.store.fingerprint_ledger import LedgerRow, fingerprint_rows
 from lineage.store.fingerprints import load_fingerprint
 from lineage.store.home import Home
 from lineage.store.runs import last_inputs, record_run
@@ -103,7 +102,7 @@ def infer(home: Home, *, ignore_claims: bool = False) -> InferReport:
 
 
 def _inputs_digest(
-    rows: Sequence[FingerprintRow],
+    rows: Sequence[LedgerRow],
     dates: Mapping[str, datetime | None],
     likes: Mapping[str, int | None],
 ) -> str:

@@ -1,9 +1,8 @@
-"""Writes and reads findings, pair tests and the book of fingerprints."""
+"""Writes and reads findings and pair tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
@@ -19,66 +18,11 @@ from lineage.model import (
 from lineage.store.evidence import evidence_json, read_evidence
 
 __all__ = [
-    "FingerprintRow",
     "count_pairs",
     "current_findings",
-    "fingerprint_rows",
-    "record_fingerprint",
     "replace_findings",
     "replace_pairs",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class FingerprintRow:
-    """One line of the book: what the fingerprint pass read of a model, and at what cost.
-
-    `digest` is None when the weights could not be read; the reason stands in `problem`.
-    """
-
-    repo_id: str
-    revision: str
-    scheme: str
-    digest: str | None
-    format: str | None
-    bytes_read: int
-    requests: int
-    weight_bytes: int
-    n_tensors: int
-    seconds: float
-    made_at: datetime
-
-
-def record_fingerprint(connection: duckdb.DuckDBPyConnection, row: FingerprintRow) -> None:
-    """Add or replace the line of one model, revision and scheme."""
-    connection.execute(
-        "INSERT OR REPLACE INTO fingerprint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            row.repo_id,
-            row.revision,
-            row.scheme,
-            row.digest,
-            row.format,
-            row.bytes_read,
-            row.requests,
-            row.weight_bytes,
-            row.n_tensors,
-            row.seconds,
-            row.made_at,
-        ],
-    )
-
-
-def fingerprint_rows(
-    connection: duckdb.DuckDBPyConnection, scheme: str
-) -> tuple[FingerprintRow, ...]:
-    """All lines of one scheme, in order of repository and time."""
-    rows = connection.execute(
-        "SELECT repo_id, revision, scheme, digest, format, bytes_read, requests, weight_bytes,"
-        " n_tensors, seconds, made_at FROM fingerprint WHERE scheme = ? ORDER BY repo_id, made_at",
-        [scheme],
-    ).fetchall()
-    return tuple(FingerprintRow(*row) for row in rows)
 
 
 def replace_pairs(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import duckdb
 
 from lineage.errors import SchemaError
-from lineage.store.schema import WORKING
+from lineage.store.schema import FINGERPRINT, WORKING
 
 __all__ = ["MIGRATIONS", "migrate"]
+
+_log = logging.getLogger(__name__)
 
 
 def _create_first_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -17,8 +20,23 @@ def _create_first_tables(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(table.ddl())
 
 
+def _keep_fingerprints_in_parts(connection: duckdb.DuckDBPyConnection) -> None:
+    """Fingerprints of before lie in files of another form, under another scheme: read again."""
+    rows = connection.execute("SELECT count(*) FROM fingerprint").fetchall()
+    connection.execute("DROP TABLE fingerprint")
+    connection.execute(FINGERPRINT.ddl())
+    if rows[0][0]:
+        _log.warning(
+            "%d fingerprints of an earlier herdbook cannot be compared with new ones and are "
+            "forgotten; `herdbook fingerprint` reads them again. HOME/fingerprints/*.safetensors "
+            "may be deleted",
+            rows[0][0],
+        )
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("0001-tables-of-0.2", _create_first_tables),
+    ("0002-fingerprints-in-parts", _keep_fingerprints_in_parts),
 )
 """Name and function of every migration; never edited once released, only appended to."""
 

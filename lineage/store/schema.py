@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 __all__ = ["PUBLISHED", "SCHEMA_VERSION", "WORKING", "Column", "Table"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,19 +274,27 @@ TRAIT = _table(
 )
 FINGERPRINT = _table(
     "fingerprint",
-    "What the fingerprint pass read of a model, and at what cost. The words lie in HOME/fingerprints.",
+    "The ledger of the fingerprint pass: what was read of a model, at what cost, and where it lies (docs/parts.md).",
     """
     repo_id        | VARCHAR NOT NULL     | owner/name
     revision       | VARCHAR NOT NULL     | commit
     scheme         | VARCHAR NOT NULL     | version of the probe plan and of the sketches
-    digest         | VARCHAR              | name of the stored fingerprint; NULL: not read
-    format         | VARCHAR              | safetensors, gguf, adapter
+    digest         | VARCHAR              | digest of the fingerprint's content; NULL: not read
+    format         | VARCHAR              | safetensors, gguf, torch, onnx, adapter
     bytes_read     | BIGINT NOT NULL      | bytes of weights fetched by range, headers included
     requests       | INTEGER NOT NULL     | range requests made
     weight_bytes   | BIGINT NOT NULL      | size of the weight files
     n_tensors      | INTEGER NOT NULL     | tensors in the headers
     seconds        | DOUBLE NOT NULL      | wall-clock time
     made_at        | TIMESTAMPTZ NOT NULL | when
+    stage          | INTEGER NOT NULL DEFAULT 3 | how deep: 2, 3, or 4 for everything
+    part           | VARCHAR              | part that the fingerprint lies in; NULL: none
+    bytes_stored   | BIGINT NOT NULL DEFAULT 0 | bytes of its words and sketches in the part, compressed
+    reason         | VARCHAR              | why there is no fingerprint; NULL: there is
+    given_up       | VARCHAR[]            | what the budget cost, in sentences
+    budget_bytes   | BIGINT               | bytes that reading was allowed to cost
+    n_unknown      | INTEGER NOT NULL DEFAULT 0 | tensors whose names no rule knows
+    device         | VARCHAR              | where the sketches were computed
     """,
     "repo_id revision scheme",
 )
