@@ -27,6 +27,10 @@ $(VENV)/.installed-pocket: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[pocket]'
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-cluster: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cluster]'
+	@touch $@ $(VENV)/.installed
+
 demo: $(VENV)/.installed ## run the main job on the pocket Hub and open the explorer on port 8501
 	$(BIN)/herdbook demo
 
@@ -35,7 +39,7 @@ test: $(VENV)/.installed-test ## format, lint, types, import layers, and all tes
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(VENV)/.installed-test $(VENV)/.installed-pocket ## the tests that need mergekit or minutes
+test-slow: $(VENV)/.installed-test $(VENV)/.installed-pocket $(VENV)/.installed-cluster ## the tests that need mergekit, Ray or minutes
 	$(BIN)/pytest -m slow
 
 test-all: test test-slow ## every test

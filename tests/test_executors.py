@@ -1,0 +1,377 @@
+"""One suite of behaviour for all executors, and what only one of them can do."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from fake_work import Chore, Chores, ChoreWork, wait_for
+
+from lineage.errors import UsageError
+from lineage.pipeline.executors import Done, ExecutorError, Failed, LocalExecutor, RayExecutor
+from lineage.pipeline.executors.answers import answered, told_failure
+from lineage.pipeline.executors.dispatch import Died, dispatch
+
+
+@pytest.fixture(scope="module")
+def ray_here(tmp_path_factory) -> Iterator[None]:
+    """A Ray of this machine, for all tests of this module."""
+    ray = pytest.importorskip("ray", reason="Ray (herdbook[cluster]) is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token is left in the home folder
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(
+            address="local",
+            num_cpus=2,
+            object_store_memory=80 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        yield
+        ray.shutdown()
+
+
+KINDS = [
+    "in process",
+    "processes",
+    pytest.param("ray", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(params=KINDS)
+def executor(request):
+    return executor_of(request)
+
+
+@pytest.fixture(params=KINDS[1:])
+def crew(request):
+    """Executors whose workers may die without the driver."""
+    return executor_of(request)
+
+
+def executor_of(request):
+    if request.param == "in process":
+        return LocalExecutor()
+    if request.param == "processes":
+        return LocalExecutor(workers=2)
+    request.getfixturevalue("ray_here")
+    return RayExecutor()
+
+
+def events(folder: Path, event: str) -> Counter[str]:
+    return Counter(path.name.split(".")[1] for path in folder.glob(f"{event}.*"))
+
+
+def pids(folder: Path) -> set[int]:
+    return {int(path.read_text()) for path in folder.glob("setup.*")}
+
+
+def running(pid: int) -> bool:
+    """Whether a process does anything still; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone(processes: set[int], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while any(map(running, processes)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(map(running, processes))
+
+
+# --- what all of them do
+
+
+def test_every_task_has_its_outcome_once(executor, tmp_path):
+    tasks = [Chore(f"t{i}") for i in range(12)]
+    outcomes = list(executor.map(Chores(tmp_path), tasks))
+    assert sorted((o.task.name, o.result) for o in outcomes) == sorted(
+        (t.name, t.name.upper()) for t in tasks
+    )
+    assert events(tmp_path, "attempt") == Counter(t.name for t in tasks)
+    assert {p.name for p in tmp_path.glob("output.*")} == {f"output.{t.name}" for t in tasks}
+
+
+def test_a_task_that_raises_fails_alone_and_is_not_tried_again(executor, tmp_path):
+    tasks = [Chore("a"), Chore("bad", "raise"), Chore("b"), Chore("c")]
+    outcomes = {o.task.name: o for o in executor.map(Chores(tmp_path), tasks)}
+    assert outcomes.pop("bad") == Failed(tasks[1], "ValueError: bad is odd", 1)
+    assert outcomes == {t.name: Done(t, t.name.upper()) for t in tasks if t.does == "write"}
+    assert events(tmp_path, "attempt")["bad"] == 1
+
+
+def test_work_is_set_up_once_a_worker_and_closed(executor, tmp_path):
+    list(executor.map(Chores(tmp_path), [Chore(f"t{i}", seconds=0.05) for i in range(8)]))
+    n_workers = events(tmp_path, "setup").total()
+    assert 1 <= n_workers <= 2
+    assert events(tmp_path, "close").total() == n_workers
+
+
+def test_without_tasks_nothing_is_started(executor, tmp_path):
+    assert list(executor.map(Chores(tmp_path), [])) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_endless_list_of_tasks_is_taken_only_as_workers_are_free(executor, tmp_path):
+    taken = itertools.count()
+    chores = (Chore(f"t{next(taken)}") for _ in itertools.count())
+    with closing(executor.map(Chores(tmp_path), chores)) as outcomes:
+        assert len(list(itertools.islice(outcomes, 10))) == 10
+    assert next(taken) <= 10 + 2 + 2  # told, told but not asked for yet, and with two workers
+
+
+def test_a_set_up_that_fails_ends_it_and_says_why(executor, tmp_path):
+    with pytest.raises(ExecutorError, match="cannot be set up: OSError: no such device"):
+        list(executor.map(Chores(tmp_path, refuses=True), [Chore("a"), Chore("b")]))
+
+
+def test_an_error_of_the_list_of_tasks_is_raised_and_workers_are_gone(executor, tmp_path):
+    def chores() -> Iterator[Chore]:
+        yield Chore("a")
+        yield Chore("b")
+        wait_for(tmp_path / "output.a")
+        raise OSError("the list is torn")
+
+    with pytest.raises(OSError, match="the list is torn"):
+        list(executor.map(Chores(tmp_path), chores()))
+    assert gone(pids(tmp_path) - {os.getpid()})
+
+
+# --- what those with workers of their own do
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+def test_the_task_of_a_worker_that_dies_is_done_by_another_one(crew, tmp_path, how):
+    tasks = [Chore(f"t{i}") for i in range(4)] + [Chore("deadly", how, deaths=2)]
+    outcomes = list(crew.map(Chores(tmp_path), tasks))
+    assert Counter(o.task.name for o in outcomes) == Counter(t.name for t in tasks)
+    assert all(isinstance(o, Done) for o in outcomes)
+    attempts = events(tmp_path, "attempt")
+    assert attempts.pop("deadly") == 3
+    assert set(attempts.values()) == {1}, "only the task that the worker held is repeated"
+
+
+def test_a_task_that_kills_every_worker_is_given_up_and_others_go_on(crew, tmp_path):
+    tasks = [Chore("poison", "kill", deaths=99), *(Chore(f"t{i}") for i in range(6))]
+    outcomes = {o.task.name: o for o in crew.map(Chores(tmp_path), tasks)}
+    poison = outcomes.pop("poison")
+    assert isinstance(poison, Failed)
+    assert poison.reason.startswith("the worker died (")
+    assert poison.attempts == 4
+    assert len(outcomes) == 6
+    assert all(isinstance(o, Done) for o in outcomes.values())
+    attempts = events(tmp_path, "attempt")
+    assert attempts.pop("poison") == 4
+    assert set(attempts.values()) == {1}
+
+
+def test_workers_that_die_of_their_set_up_end_it(crew, tmp_path):
+    with pytest.raises(ExecutorError, match="in a row died while their work was set up"):
+        list(crew.map(Chores(tmp_path, dies=True), [Chore("a"), Chore("b")]))
+
+
+def test_a_result_that_cannot_be_sent_is_a_failure_of_its_task(crew, tmp_path):
+    outcomes = {o.task.name: o for o in crew.map(Chores(tmp_path), [Chore("a", "lambda")])}
+    assert isinstance(outcomes["a"], Failed)
+    assert "pickle" in outcomes["a"].reason
+
+
+def test_tasks_end_in_any_order(crew, tmp_path):
+    outcomes = crew.map(Chores(tmp_path), [Chore("slow", "wait"), Chore("quick")])
+    with closing(outcomes):
+        assert next(outcomes).task.name == "quick"
+        (tmp_path / "gate").touch()
+        assert next(outcomes).task.name == "slow"
+
+
+def test_closing_the_outcomes_stops_work_where_it_is(crew, tmp_path):
+    outcomes = crew.map(Chores(tmp_path), [Chore("slow", "wait"), Chore("quick")])
+    next(outcomes)
+    outcomes.close()
+    assert gone(pids(tmp_path))
+    assert not (tmp_path / "output.slow").exists()
+
+
+def test_ctrl_c_stops_work_and_leaves_no_worker(crew, tmp_path):
+    tasks = [Chore(f"t{i}", "wait") for i in range(4)]
+
+    def interrupt() -> None:
+        while not events(tmp_path, "attempt"):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(crew.map(Chores(tmp_path), tasks))
+    thread.join()
+    assert gone(pids(tmp_path))
+    assert not list(tmp_path.glob("output.*"))
+
+
+# --- in this process
+
+
+def test_one_local_worker_is_this_process(tmp_path):
+    list(LocalExecutor().map(Chores(tmp_path), [Chore("a")]))
+    assert pids(tmp_path) == {os.getpid()}
+
+
+def test_work_in_this_process_is_closed_when_it_is_interrupted(tmp_path):
+    class Interrupted(ChoreWork):
+        def __call__(self, task: Chore) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(LocalExecutor().map(lambda: Interrupted(tmp_path), [Chore("a")]))
+    assert events(tmp_path, "close").total() == 1
+
+
+def test_there_is_at_least_one_worker():
+    with pytest.raises(UsageError, match="at least one worker"):
+        LocalExecutor(workers=0)
+
+
+# --- in processes
+
+
+def test_workers_end_when_their_driver_is_killed(tmp_path):
+    program = (
+        "from fake_work import *; from lineage.pipeline.executors import LocalExecutor\n"
+        "if __name__ == '__main__':\n"
+        f"    tasks = [Chore('quick'), Chore('slow', seconds=1), Chore('slow2', seconds=1)]\n"
+        f"    for _ in LocalExecutor(2).map(Chores(Path({str(tmp_path)!r})), tasks): pass\n"
+    )
+    script = tmp_path / "driver.py"
+    script.write_text(program)
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
+    driver = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": path})
+    wait_for(tmp_path / "output.quick")
+    driver.kill()
+    driver.wait()
+    assert gone(pids(tmp_path))
+
+
+# --- the dispatcher, with workers that are told what to say
+
+
+class ScriptedWorker:
+    def __init__(self, *answers: bytes | Died) -> None:
+        self.answers = [answered(lambda: None), *answers]
+        self.killed = False
+
+    def hand(self, task: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+    def kill(self, after_s: float = 0) -> None:
+        self.killed = True
+
+
+class ScriptedCrew:
+    def __init__(self, *workers: ScriptedWorker) -> None:
+        self.workers, self.hired = list(workers), 0
+
+    def hire(self) -> ScriptedWorker:
+        self.hired += 1
+        return self.workers[self.hired - 1]
+
+    def wait(self, workers, timeout_s):
+        assert workers, "waiting for nobody takes for ever"
+        talking = [worker for worker in workers if worker.answers]
+        return [(worker, worker.answers.pop(0)) for worker in talking]
+
+
+def test_a_dead_worker_is_made_sure_of_and_replaced():
+    lost, other = ScriptedWorker(Died("the worker died")), ScriptedWorker(answered(lambda: 5))
+    crew = ScriptedCrew(lost, other)
+    (outcome,) = dispatch(crew, ["a"], n_workers=1, max_retries=1)
+    assert outcome == Done("a", 5)
+    assert lost.killed
+
+
+def test_a_worker_that_never_comes_is_not_waited_for_for_ever():
+    silent = ScriptedWorker()
+    silent.answers.clear()
+    with pytest.raises(ExecutorError, match="there was no worker for 0 s"):
+        list(dispatch(ScriptedCrew(silent), ["a"], n_workers=1, max_retries=0, patience_s=0))
+    assert silent.killed
+
+
+def test_no_more_workers_are_started_than_there_are_tasks():
+    crew = ScriptedCrew(*(ScriptedWorker(answered(lambda: 1)) for _ in range(9)))
+    assert len(list(dispatch(crew, ["a", "b"], n_workers=9, max_retries=0))) == 2
+    assert crew.hired == 2
+
+
+def test_an_answer_that_cannot_be_read_is_a_failure():
+    assert told_failure(b"\x80garbage").startswith("the answer cannot be read: ")
+    (outcome,) = dispatch(ScriptedCrew(ScriptedWorker(b"")), ["a"], n_workers=1, max_retries=0)
+    assert isinstance(outcome, Failed)
+
+
+# --- Ray alone
+
+
+def test_without_ray_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'herdbook\[cluster\]'"):
+        RayExecutor()
+
+
+@pytest.fixture
+def with_ray():
+    pytest.importorskip("ray", reason="Ray (herdbook[cluster]) is not installed")
+
+
+@pytest.mark.usefixtures("with_ray")
+class TestRayAlone:
+    @pytest.mark.parametrize(
+        "wrong", [{"num_cpus": 0}, {"num_gpus": -1}, {"actors": 0}], ids=lambda w: next(iter(w))
+    )
+    def test_numbers_that_make_no_sense_are_refused(self, wrong):
+        with pytest.raises(UsageError):
+            RayExecutor(**wrong)
+
+    def test_an_address_where_nobody_listens_is_told_soon(self, tmp_path):
+        with pytest.raises(ExecutorError, match=r"127\.0\.0\.1:1 cannot be reached"):
+            list(RayExecutor("127.0.0.1:1").map(Chores(tmp_path), [Chore("a")]))
+
+    @pytest.mark.parametrize("address", ["head", "head:", ":6379", "head:x"])
+    def test_an_address_without_a_port_is_refused(self, tmp_path, address):
+        with pytest.raises(UsageError, match="host:port"):
+            list(RayExecutor(address).map(Chores(tmp_path), [Chore("a")]))
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("ray_here")
+    def test_gpus_that_the_cluster_lacks_are_told(self, tmp_path):
+        with pytest.raises(ExecutorError, match=r"0\.5 GPUs: all 1 together have .* and 0 GPUs"):
+            list(RayExecutor(num_gpus=0.5).map(Chores(tmp_path), [Chore("a")]))
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("ray_here")
+    def test_room_that_does_not_come_ends_the_patience(self, tmp_path):
+        executor = RayExecutor(num_gpus=1, actors=1, patience_s=0.5)
+        with pytest.raises(ExecutorError, match="there was no worker"):
+            list(executor.map(Chores(tmp_path), [Chore("a")]))
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("ray_here")
+    def test_a_ray_that_was_there_is_left_open(self, tmp_path):
+        import ray
+
+        assert len(list(RayExecutor().map(Chores(tmp_path), [Chore("a")]))) == 1
+        assert ray.is_initialized()
