@@ -83,7 +83,7 @@ class Part:
     n_bytes
         Size of both files.
     rows
-        A line for the ledger a stored model, in the order of the batch.
+        A line for the ledger a stored model, in order of repository and revision.
     refused
         (repository, revision, reason) of models that the store cannot hold.
     """
@@ -122,7 +122,7 @@ def part_of(file_name: str) -> str | None:
 
 
 def write_part(where: Where, models: Sequence[StoredModel]) -> Part:
-    """Store the models of a batch, all under one scheme.
+    """Store the models of a batch, all under one scheme, in order of repository and revision.
 
     Parameters
     ----------
@@ -134,13 +134,13 @@ def write_part(where: Where, models: Sequence[StoredModel]) -> Part:
     HomeError
         If the files cannot be written; then no part of this name counts.
     UsageError
-        If the models are of several schemes.
+        If the models are of several schemes, or one is there twice.
     """
     location = as_location(where)
     rows: list[dict[str, Any]] = []
     kept: list[StoredModel] = []
     refused: list[tuple[str, str, str]] = []
-    for model in models:
+    for model in sorted(models, key=_identity):
         try:
             rows.append(model_row(model))
             kept.append(model)
@@ -149,6 +149,8 @@ def write_part(where: Where, models: Sequence[StoredModel]) -> Part:
     schemes = {row["scheme"] for row in rows}
     if len(schemes) > 1:
         raise UsageError(f"a part holds one scheme, not {', '.join(sorted(schemes))}")
+    if len({_identity(model) for model in kept}) < len(kept):
+        raise UsageError("a part holds a model at one commit once")
     if not rows:
         return Part(None, 0, (), tuple(refused))
     scheme = require_scheme(schemes.pop())
@@ -166,6 +168,10 @@ def write_part(where: Where, models: Sequence[StoredModel]) -> Part:
     )
     lines = tuple(_line(row, sum(sizes)) for row, sizes in zip(rows, groups, strict=True))
     return Part(name, n_bytes, lines, tuple(refused))
+
+
+def _identity(model: StoredModel) -> tuple[str, str]:
+    return model.fingerprint.repo_id, model.fingerprint.revision
 
 
 def _name(digests: Sequence[tuple[str, str]]) -> str:
@@ -277,10 +283,15 @@ class PartReader:
         """(repository, revision) of its models, in their order."""
         return tuple(self._numbers)
 
-    def fingerprint(self, repo_id: str, revision: str) -> Fingerprint:
-        """The fingerprint of a model, word for word as it was stored."""
+    def fingerprint(self, repo_id: str, revision: str, digest: str | None = None) -> Fingerprint:
+        """The fingerprint of a model, word for word as it was stored.
+
+        `digest` is the ledger's digest of its content; None: not known.
+        """
         with self._told():
             model = self._model(repo_id, revision)
+            if digest not in (None, model["digest"]):
+                raise ValueError(f"it holds another fingerprint of {repo_id} than the ledger says")
             return fingerprint_of(model, self._tensors(model, WORD_COLUMNS))
 
     def sketch(self, repo_id: str, revision: str) -> ModelSketch | None:
@@ -375,10 +386,8 @@ def read_fingerprints(where: Where, rows: Sequence[LedgerRow]) -> Iterator[Finge
     """
     with _Parts(as_location(where)) as parts:
         for row in rows:
-            if row.part is None:
-                continue
-            made = parts.reader(row).fingerprint(row.repo_id, row.revision)
-            yield made
+            if row.part is not None:
+                yield parts.reader(row).fingerprint(row.repo_id, row.revision, row.digest)
 
 
 def read_sketches(where: Where, rows: Sequence[LedgerRow]) -> Iterator[ModelSketch | None]:
