@@ -46,7 +46,7 @@ def gptq_codes(
         ``bits``; ``group``: inputs of a group; ``order``: ``given`` when groups stand in
         ``g_idx``, ``checked`` when ``g_idx`` says what the row's number does, ``none`` without it;
         ``groups``: how many there are, for ``given``; ``scale``: dtype of scales; ``zeros``:
-        ``v1`` or ``v2``.
+        ``v1`` or ``v2``; ``sym``: 1 when all zero points are to be half the range.
     parts
         ``words`` (qweight), ``zeros`` (qzeros), ``scales``, ``groups`` (g_idx).
 
@@ -54,7 +54,8 @@ def gptq_codes(
     ------
     MalformedError
         If the parameters do not make sense, a part is missing, ``g_idx`` is out of range or not
-        what ``checked`` wants, or a scale is no finite number.
+        what ``checked`` wants, zero points are not what ``sym`` wants, or a scale is no finite
+        number.
     TruncatedError
         If a part is too short.
     """
@@ -117,6 +118,8 @@ def _gptq_zeros(
     zeros = unpack_bits(words, bits, n_columns).astype(np.int16)
     if version == "v1" and bits not in _ONES:
         zeros = (zeros + 1) & ((1 << bits) - 1)
+    if encoding.number("sym", 0) and (zeros != 1 << (bits - 1)).any():
+        raise MalformedError("zero points are not in the middle, though said to be symmetric")
     return zeros
 
 

@@ -14,6 +14,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,20 +59,26 @@ def scaled_codes(
     ----------
     encoding
         ``code``: dtype of the codes, or ``Q`` and a number of bits for integers packed into
-        32-bit words, stored plus half their range; ``rows`` and ``columns``: size of the rectangle
-        that has one scale, 0 for all there are; ``scale``: dtype of the scales; ``outer``:
-        ``times`` or ``over`` when scales are multiplied or divided by one number for the tensor;
+        32-bit words, stored plus half their range;
+        ``rows`` and ``columns``: size of the rectangle that has one scale, 0 for all there are;
+        ``scale``: dtype of the scales;
+        ``outer``: ``times`` or ``over`` when scales are multiplied or divided by one number for
+        the tensor;
         ``zero``: dtype of the zero points, ``Q`` when they are packed as codes are, but along the
-        rows; ``over``: a number that values are divided by in the end; ``checked``: 1 when the
-        shape stands beside the codes, and the whole weight has ``height`` rows.
+        rows;
+        ``order``: ``given`` when the group of a column is stated;
+        ``over``: a number that values are divided by in the end;
+        ``checked``: 1 when the shape stands beside the codes, and the whole weight has ``height``
+        rows.
     parts
-        ``words``, ``scales``, and as the parameters say ``outer_scale``, ``zeros``, ``shape``.
+        ``words``, ``scales``, and as the parameters say ``outer_scale``, ``zeros``, ``groups``,
+        ``shape``.
 
     Raises
     ------
     MalformedError
-        If the parameters do not make sense, the shape is another, a part is missing, or a scale is
-        no finite number.
+        If the parameters do not make sense, the shape is another, a column's group does not
+        exist, a part is missing, or a scale is no finite number.
     TruncatedError
         If a part is too short.
     """
@@ -87,10 +94,17 @@ def scaled_codes(
     over = encoding.number("over", 1)
     if not over:
         raise MalformedError("values are not divided by zero")
+    group_of = _groups(encoding, parts, n_columns, grid[1])
+
+    def spread(numbers: NDArray[Any]) -> NDArray[Any]:
+        if group_of is None:
+            return per_block(numbers, block, n_rows, n_columns)
+        return per_block(numbers[:, group_of], (block[0], 1), n_rows, n_columns)
+
     return Codes(
         codes,
-        per_block(scales, block, n_rows, n_columns),
-        None if zeros is None else per_block(zeros, block, n_rows, n_columns),
+        spread(scales),
+        None if zeros is None else spread(zeros),
         table,
         lowest,
         highest,
@@ -160,6 +174,18 @@ def _zeros(encoding: Encoding, parts: Mapping[str, bytes], grid: tuple[int, ...]
     if dtype != "I8":
         raise MalformedError(f"zero points of {dtype} are not read")
     return np.frombuffer(take(parts, "zeros", rows * columns), np.int8).reshape(rows, columns)
+
+
+def _groups(
+    encoding: Encoding, parts: Mapping[str, bytes], n_columns: int, n_groups: int
+) -> NDArray[np.int32] | None:
+    """The group of every column, where it is stated."""
+    if encoding.text("order", "none") != "given":
+        return None
+    stated = np.frombuffer(take(parts, "groups", 4 * n_columns), "<i4").astype(np.int32)
+    if (stated < 0).any() or (stated >= n_groups).any():
+        raise MalformedError(f"a column's group is none of the {n_groups}")
+    return stated
 
 
 def _check_shape(parts: Mapping[str, bytes], n_rows: int, n_columns: int) -> None:
