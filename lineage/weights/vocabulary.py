@@ -62,7 +62,8 @@ class Vocabulary:
         """SHA-256 of rows and texts: equal for one vocabulary in whatever file it came."""
         digest = hashlib.sha256()
         for row in sorted(self.tokens):
-            digest.update(f"{row}\0{self.tokens[row]}\0".encode())
+            text = self.tokens[row].encode("utf-8", "surrogatepass")
+            digest.update(b"%d:%d:%b," % (row, len(text), text))
         return digest.hexdigest()
 
 
@@ -334,8 +335,10 @@ def _normalised(tokens: Mapping[int, str]) -> dict[int, str]:
 
 
 def _of_byte_level(token: str) -> str:
-    if token.isascii() and " " not in token:
+    if token.isascii():
         return token
+    if token[0] == "Ġ" and token[1:].isascii():
+        return f" {token[1:]}"
     try:
         data = token.translate(_AS_LATIN_1).encode("latin-1")
     except UnicodeEncodeError:
