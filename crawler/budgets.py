@@ -45,10 +45,11 @@ class Budgets:
         """Whether the server stated a budget whose window is not over."""
         return any(budget.resource == resource for budget in self.known())
 
-    def take(self, resource: str | None) -> float:
-        """Count one request as under way and return 0, or return the seconds to wait before.
+    def take(self, resource: str | None) -> Budget | None:
+        """Count one request as under way, or return the budget that has none left for it.
 
-        A request without `resource` spends no budget and is only counted.
+        Then one waits for :meth:`wait_s`, calls :meth:`forget` and tries again. A request without
+        `resource` spends no budget and is only counted.
         """
         with self._lock:
             now = self._clock()
@@ -57,14 +58,24 @@ class Budgets:
                 del self._known[budget.resource]
                 budget = None
             if budget is not None and budget.remaining <= 0:
-                return budget.reset_s - now
+                return budget
             if budget is not None:
                 left = Budget(budget.resource, budget.remaining - 1, budget.reset_s)
                 self._known[budget.resource] = left
             self.n_requests += 1
             if resource is not None:
                 self._under_way[resource] = self._under_way.get(resource, 0) + 1
-            return 0.0
+            return None
+
+    def wait_s(self, budget: Budget) -> float:
+        """Seconds until the window of a budget is over."""
+        return max(0.0, budget.reset_s - self._clock())
+
+    def forget(self, budget: Budget) -> None:
+        """The window of a budget was waited for."""
+        with self._lock:
+            if self._known.get(budget.resource) is budget:
+                del self._known[budget.resource]
 
     def done(self, resource: str | None) -> None:
         """A request that was taken is no longer under way."""

@@ -281,8 +281,9 @@ class Hub:
         from huggingface_hub.utils import get_session
 
         resource = self.budget_of(url)
-        while wait_s := self.kept.take(resource):
-            self._sleep(wait_s)
+        while used_up := self.kept.take(resource):
+            self._sleep(self.kept.wait_s(used_up))
+            self.kept.forget(used_up)
         try:
             with get_session().stream(
                 method,
