@@ -148,7 +148,8 @@ class _Search:
 
     def tiled(self, members: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Neighbours within a large bucket, tile by tile."""
-        tiles = torch.from_numpy(members).to(self.device).split(_TILE)
+        numbers = torch.from_numpy(members).to(self.device)
+        tiles = [numbers[start : start + _TILE] for start in range(0, len(numbers), _TILE)]
         found = []
         for row, own in enumerate(tiles):
             signs, best = self._signs(own), None

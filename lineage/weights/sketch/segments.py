@@ -33,9 +33,9 @@ MAX_SHIFT = 100
 CUT = 127.0
 UNITS = 16.0
 """Units of ``z`` per standard deviation."""
-STATISTICS = ("largest", "mean", "sum1", "sum2", "sum3", "sum4")
-"""Columns of the statistics: largest magnitude of the finite values, ``m``, sums of powers of
-``d``."""
+STATISTICS = ("largest", "mean", "shift", "sum1", "sum2", "sum3", "sum4")
+"""Columns of the statistics: largest magnitude of the finite values, ``m``, a further shift, sums
+of powers of ``d`` less that shift."""
 
 
 def scale_of(largest: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def measure_segments(
     Returns
     -------
     statistics
-        Segments × 6 (:data:`STATISTICS`), float32. What is no finite number counts as 0 here.
+        Segments × 7 (:data:`STATISTICS`), float32. What is no finite number counts as 0 here.
     counts
         Segments × 3, int64: zeros, NaN, infinities. None: there are none.
     standardised
@@ -90,12 +90,16 @@ def measure_segments(
     mean = (scratch.sum(1) * (1.0 / n)).round_()
     magnitude = scratch.abs_().sum(1)
     values -= mean[:, None]
-    sum1 = values.sum(1)
-    root2 = torch.linalg.vector_norm(values, dim=1)
-    torch.mul(values, values, out=scratch)
-    root4 = torch.linalg.vector_norm(scratch, dim=1)
-    sum3 = scratch.mul_(values).sum(1)
-    statistics = torch.stack([largest, mean, sum1, root2 * root2, sum3, root4 * root4], dim=1)
+    powers = _power_sums(values, scratch)
+    # The integer m is off by up to half a unit: too much where the spread is a fraction of that.
+    shift = powers[0] / n
+    near = powers[1] >= 5 * n * shift * shift
+    if lazy and bool(near.all()):
+        shift = torch.zeros_like(shift)
+    else:
+        shift.masked_fill_(near, 0)
+        powers = _power_sums(torch.sub(values, shift[:, None]), scratch)
+    statistics = torch.stack([largest, mean, shift, *powers], dim=1)
     # Tensor by tensor: torch would turn number / tensor into a reciprocal and a product.
     factor = torch.full_like(magnitude, standardising_factor(n)) / magnitude
     factor.masked_fill_(magnitude == 0, 0.0)
@@ -103,3 +107,12 @@ def measure_segments(
     values *= factor[:, None]
     values.round_().clamp_(-CUT, CUT)
     return statistics, counts, values
+
+
+def _power_sums(values: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sums of the first four powers of each row."""
+    first = values.sum(1)
+    root2 = torch.linalg.vector_norm(values, dim=1)
+    torch.mul(values, values, out=scratch)
+    root4 = torch.linalg.vector_norm(scratch, dim=1)
+    return first, root2 * root2, scratch.mul_(values).sum(1), root4 * root4

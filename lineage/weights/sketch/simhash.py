@@ -93,7 +93,8 @@ def fold(
 def project(sums: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """Sums of 1,024 buckets folded to `length`, with fixed signs."""
     signs = 1 - 2 * (pseudo_random("projection", BUCKETS) & 1).numpy()
-    return np.asarray((sums * signs).reshape(*sums.shape[:-1], -1, length).sum(-2))
+    folded = (sums * signs).reshape(*sums.shape[:-1], BUCKETS // length, length)
+    return np.asarray(folded.sum(-2))
 
 
 def normalised(sums: NDArray[np.int64]) -> NDArray[np.float32]:

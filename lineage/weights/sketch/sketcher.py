@@ -171,6 +171,7 @@ class Sketcher:
 
 def _squares(statistics: Tensor, width: int) -> Tensor:
     """Sum of squares of each segment, float64."""
-    _, mean, sum1, sum2 = statistics.double()[:, :4].unbind(1)
+    _, mean, shift, sum1, sum2 = statistics.double()[:, :5].unbind(1)
+    mean = mean + shift
     scaled = (sum2 + 2 * mean * sum1 + width * mean**2).clamp(min=0)
     return scaled / scale_of(statistics[:, 0]).double() ** 2

@@ -257,7 +257,7 @@ class _Rows:
             step, rest = divmod(columns * self.row_bytes, weight.n_columns)
             if not rest and step % BLOCK_BYTES == 0:
                 self.step_columns, self.step_bytes = columns, step
-        if self.step_bytes > _MAX_STEP_BYTES and self.step_columns < 2 * PIECE_COLUMNS:
+        if self.row_bytes == self.step_bytes > _MAX_STEP_BYTES:
             raise MalformedError(f"{weight.name}: rows of {self.row_bytes} bytes cannot be cut")
         at_once = max(most // max(weight.n_columns, 1), 1)
         self.most_bytes = self.step_bytes * (1 if self.step_bytes < self.row_bytes else at_once)

@@ -77,15 +77,16 @@ def moments_of(statistics: Tensor, counts: Tensor, width: Tensor) -> Moments:
     Parameters
     ----------
     statistics
-        Segments × 6 of :func:`~lineage.weights.sketch.segments.measure_segments`.
+        Segments × 7 of :func:`~lineage.weights.sketch.segments.measure_segments`.
     counts
         Segments × 3, int64.
     width
         Values of each segment, those included that are no finite number.
     """
     unit = 1 / scale_of(statistics[:, 0]).double()
-    _, shift, s1, s2, s3, s4 = statistics.double().unbind(1)
-    # What is no finite number was counted as 0, which is -shift from the mean.
+    _, mean, further, s1, s2, s3, s4 = statistics.double().unbind(1)
+    shift = mean + further
+    # What is no finite number was counted as 0, which is -shift from it.
     absent = (counts[:, 1] + counts[:, 2]).double()
     n = width - absent
     s1, s2 = s1 + absent * shift, s2 - absent * shift**2
