@@ -197,31 +197,40 @@ def _write_words(
     stream: pa.NativeFile, scheme: str, part: str, models: Sequence[StoredModel]
 ) -> list[list[int]]:
     """Write all tensors; returns the compressed bytes of each model's row groups."""
-    footers: list[pq.FileMetaData] = []
-    writer = pq.ParquetWriter(
+    counts = []
+    with _parquet_writer(
         stream,
         TENSOR_SCHEMA.with_metadata(_metadata(scheme)),
-        compression="zstd",
-        compression_level=_ZSTD_LEVEL,
         use_dictionary=["repo_id", "revision", "part", "role", "dtype"],
         write_statistics=["repo_id", "revision", "role", "layer"],
-        metadata_collector=footers,
-    )
-    counts = []
-    try:
+    ) as writer:
         for model in models:
             n_groups = 0
             for table in tensor_tables(model, part):
                 writer.write_table(table, row_group_size=table.num_rows)
                 n_groups += 1
             counts.append(n_groups)
-    except BaseException:
-        with suppress(Exception):  # its last words go to a stream that failed
-            writer.close()
-        raise
-    writer.close()
     groups = iter(range(sum(counts)))
-    return [[_group_bytes(footers[0], next(groups)) for _ in range(n)] for n in counts]
+    footer = writer.writer.metadata
+    return [[_group_bytes(footer, next(groups)) for _ in range(n)] for n in counts]
+
+
+@contextmanager
+def _parquet_writer(
+    stream: pa.NativeFile, schema: pa.Schema, **options: list[str]
+) -> Iterator[pq.ParquetWriter]:
+    writer = pq.ParquetWriter(
+        stream, schema, compression="zstd", compression_level=_ZSTD_LEVEL, **options
+    )
+    try:
+        yield writer
+        writer.close()
+    except BaseException:
+        if writer.is_open:
+            with suppress(Exception):  # its last words go to a stream that failed
+                writer.close()
+            writer.is_open = False  # or its deletion tries once more
+        raise
 
 
 def _group_bytes(footer: pq.FileMetaData, group: int) -> int:
@@ -233,10 +242,8 @@ def _group_bytes(footer: pq.FileMetaData, group: int) -> int:
 def _write_models(stream: pa.NativeFile, scheme: str, rows: Sequence[dict[str, Any]]) -> None:
     schema = MODEL_SCHEMA.with_metadata(_metadata(scheme))
     table = pa.table([pa.array([r.get(f.name) for r in rows], f.type) for f in schema], schema)
-    pq.write_table(
-        table, stream, row_group_size=_MODELS_IN_GROUP, compression="zstd",
-        compression_level=_ZSTD_LEVEL,
-    )  # fmt: skip
+    with _parquet_writer(stream, schema) as writer:
+        writer.write_table(table, row_group_size=_MODELS_IN_GROUP)
 
 
 def _line(row: dict[str, Any], bytes_stored: int) -> LedgerRow:

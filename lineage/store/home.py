@@ -33,8 +33,13 @@ class Home:
 
     @property
     def fingerprints(self) -> Path:
-        """Stored words and sketches, one file per fingerprint."""
+        """Stored words and sketches, in parts."""
         return self.root / "fingerprints"
+
+    @property
+    def vocabularies(self) -> Path:
+        """Anchor tokens of the vocabularies seen so far."""
+        return self.root / "vocabularies"
 
     @property
     def published(self) -> Path:

@@ -69,7 +69,8 @@ class PartLocation:
         try:
             filesystem, root = fs.FileSystem.from_uri(address)
         except (OSError, ValueError) as error:
-            raise UsageError(f"cannot keep fingerprints in {label}: {error}") from error
+            cause = str(error).replace(address, label)  # it may hold a password
+            raise UsageError(f"cannot keep fingerprints in {label}: {cause}") from None
         is_local = isinstance(filesystem, fs.LocalFileSystem)
         return PartLocation(filesystem, root.rstrip("/"), is_local, label)
 
