@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from crawler.errors import MalformedError
 from crawler.records import TensorEntry
@@ -25,7 +26,7 @@ from crawler.wishes import FilePieces, HeaderProblem, Wishes
 __all__ = ["OnnxHeader", "onnx_steps"]
 
 _MAX_WISHES = 4_096
-_MAX_FIELDS = 400_000
+_MAX_FIELDS = 150_000  # walked in less than a second; large graphs have some ten thousand nodes
 _MAX_INITIALISERS = 32_768
 _MAX_TEXT_BYTES = 4_096
 _MAX_RANK = 64
@@ -61,8 +62,7 @@ class OnnxHeader:
     problems: tuple[HeaderProblem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     """One field of a message: a number, or the span of its bytes."""
 
     number: int
@@ -133,25 +133,28 @@ class _Reader:
     def __init__(self, path: str, size_bytes: int) -> None:
         self.path = path
         self.stop = size_bytes
-        self._file = FilePieces(path, size_bytes, max_wishes=_MAX_WISHES, n_kept=2)
+        self._file = FilePieces(path, size_bytes, max_wishes=_MAX_WISHES, n_kept=1)
         self._n_fields = 0
-        self._known = 0, 0
+        self._start, self._data = 0, b""
         self._ahead_bytes = _FIRST_AHEAD_BYTES
 
     def read(self, start: int, stop: int) -> Wishes[bytes]:
         """Bytes of the file."""
-        if not self._known[0] <= start <= stop <= self._known[1]:
-            # What follows at once is probably small fields; what was jumped to, one tensor's head.
-            follows = start <= self._known[1] and self._known[1] > 0
-            if self._known[1]:
+        known_stop = self._start + len(self._data)
+        if not self._start <= start <= stop <= known_stop:
+            if known_stop:
+                # What follows at once is probably small fields; what was jumped to, one tensor.
                 self._ahead_bytes = (
-                    min(2 * self._ahead_bytes, _MAX_AHEAD_BYTES) if follows else _JUMP_AHEAD_BYTES
+                    min(2 * self._ahead_bytes, _MAX_AHEAD_BYTES)
+                    if self._start <= start <= known_stop
+                    else _JUMP_AHEAD_BYTES
                 )
-            self._known = start, max(stop, min(start + self._ahead_bytes, self.stop))
-        data = yield from self._file.read(start, stop, ahead_bytes=self._known[1] - start)
-        return data
+            wanted = max(stop, min(start + self._ahead_bytes, self.stop))
+            self._data = yield from self._file.read(start, wanted)
+            self._start = start
+        return self._data[start - self._start : stop - self._start]
 
-    def field(self, at: int, limit: int) -> Generator[tuple[str, int, int], bytes, _Field]:
+    def field(self, at: int, limit: int) -> Wishes[_Field]:
         """The field at byte `at` of a message that ends at `limit`.
 
         Raises
@@ -162,19 +165,24 @@ class _Reader:
         self._n_fields += 1
         if self._n_fields > _MAX_FIELDS:
             raise MalformedError(f"{self.path}: more than {_MAX_FIELDS} fields")
-        head = yield from self.read(at, min(at + 20, limit))  # a tag and a length, at their most
+        head_stop = min(at + 20, limit)  # a tag and a length, at their most
+        inside = at - self._start
+        if inside >= 0 and head_stop - self._start <= len(self._data):  # nearly always
+            head = self._data[inside : head_stop - self._start]
+        else:
+            head = yield from self.read(at, head_stop)
         tag, used = self._varint(head, 0)
         number, kind = tag >> 3, tag & 7
         value, start = 0, at + used
         if kind == _VARINT:
             value, used = self._varint(head, used)
             start = stop = at + used
-        elif kind in (_EIGHT, _FOUR):
-            stop = start + (8 if kind == _EIGHT else 4)
         elif kind == _BYTES:
             length, used = self._varint(head, used)
             start = at + used
             stop = start + length
+        elif kind in (_EIGHT, _FOUR):
+            stop = start + (8 if kind == _EIGHT else 4)
         else:
             raise MalformedError(f"{self.path}: no protobuf: a field of kind {kind} at byte {at}")
         if not number or stop > limit:
@@ -183,10 +191,12 @@ class _Reader:
 
     def _varint(self, data: bytes, at: int) -> tuple[int, int]:
         """A number of up to ten bytes of seven bits, and where it ends."""
+        if at < len(data) and data[at] < 0x80:
+            return data[at], at + 1
         value = 0
         for i, byte in enumerate(data[at : at + 10]):
             value |= (byte & 0x7F) << 7 * i
-            if not byte & 0x80:
+            if byte < 0x80:
                 return value & (1 << 64) - 1, at + i + 1
         raise MalformedError(f"{self.path}: no protobuf: a number without an end")
 
@@ -308,7 +318,7 @@ def _entry(path: str, files: Mapping[str, int], item: _Initialiser) -> TensorEnt
         return place
     file, start, stop = place
     if 8 * (stop - start) != bits:
-        return f"its shape {item.dims} of {dtype} does not take {stop - start} bytes"[:300]
+        return f"{stop - start} bytes are not its shape {item.dims} of {dtype}"[:300]
     return TensorEntry(item.name, dtype, tuple(item.dims), file, start, stop)
 
 

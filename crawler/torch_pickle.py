@@ -23,6 +23,8 @@ from crawler.torch_records import (
     ORDERED,
     Flattened,
     Global,
+    Opaque,
+    StoredTensor,
     called,
     flatten,
     storage_of,
@@ -33,6 +35,10 @@ __all__ = ["walk_pickle"]
 _MAX_OPCODES = 300_000  # some thirty a tensor; walked in less than a second
 _MAX_STACK = 200_000
 _MAX_TEXT_BYTES = 4_096
+_MAX_GLOBAL_CHARACTERS = 200
+
+
+_KINDS: Mapping[type, str] = {StoredTensor: "a single tensor", list: "a list", tuple: "a tuple"}
 
 
 class _Mark:
@@ -60,8 +66,8 @@ def walk_pickle(data: bytes, path: str) -> Flattened:
     machine = _Machine(data, path)
     root = machine.run()
     if not isinstance(root, dict):
-        what = f"an object of the class {machine.first_class}" if machine.first_class else "no one"
-        raise MalformedError(f"{path}: the checkpoint is {what:.200}, not a dictionary of tensors")
+        what = root.what if isinstance(root, Opaque) else _KINDS.get(type(root), "a value")
+        raise MalformedError(f"{path}: the checkpoint is {what}, not a dictionary of tensors")
     return flatten(root)
 
 
@@ -74,7 +80,6 @@ class _Machine:
         self.at = 0
         self.stack: list[object] = []
         self.memo: dict[int, object] = {}
-        self.first_class: str | None = None
 
     def run(self) -> object:
         """Walk to the end of the pickle; returns the value on top."""
@@ -162,10 +167,7 @@ class _Machine:
         """Put a name that would be imported on top."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise self.error("a global without a name")
-        found = f"{module}.{name}"[:200]
-        if self.first_class is None and not found.startswith(("torch.", "collections.")):
-            self.first_class = found
-        self.push(Global(found))
+        self.push(Global(f"{module}.{name}"[:_MAX_GLOBAL_CHARACTERS]))
 
 
 def _text(machine: _Machine, size_bytes: int) -> None:
@@ -234,7 +236,9 @@ def _reduce(machine: _Machine) -> None:
 
 def _new_object(machine: _Machine) -> None:
     machine.pop()
-    machine.push({} if machine.pop() == Global(ORDERED) else OPAQUE)
+    kind = machine.pop()
+    name = kind.name if isinstance(kind, Global) else "no name"
+    machine.push({} if name == ORDERED else Opaque(f"an object of {name}"))
 
 
 def _new_object_with_keywords(machine: _Machine) -> None:

@@ -118,8 +118,11 @@ class _Refused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
 class Opaque:
-    """A value that nobody needs."""
+    """A value that nobody needs, and what it is."""
+
+    what: str = "a value"
 
 
 OPAQUE: Final = Opaque()
@@ -145,7 +148,7 @@ def called(function: object, arguments: object) -> object:
         return _ordered(arguments)
     if name.startswith(("torch._utils._rebuild_", "torch._tensor._rebuild_")):
         return _Refused(f"it is made by {name}, which is not read")
-    return OPAQUE
+    return Opaque(f"made by {name}")
 
 
 def _ordered(arguments: tuple[object, ...]) -> dict[object, object]:

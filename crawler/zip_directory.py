@@ -137,9 +137,9 @@ def _records(
             raise MalformedError(f"{file.path}: {raw[:100]!r} is stored in another size")
         found.append((start, raw.decode("utf-8", "replace"), size, method, flags, n_name))
     found.sort(key=lambda item: item[0])
-    ends = [*(item[0] for item in found[1:]), directory_start]
     records: dict[str, ZipRecord] = {}
-    for (start, name, size, method, flags, n_name), stop in zip(found, ends, strict=True):
+    for i, (start, name, size, method, flags, n_name) in enumerate(found):
+        stop = found[i + 1][0] if i + 1 < len(found) else directory_start
         if start + LOCAL_HEADER_BYTES + n_name > stop:
             raise MalformedError(f"{file.path}: {name!r:.100} has no room for its header")
         if name in records:
