@@ -213,18 +213,24 @@ def _towers(words: Sequence[str]) -> Iterator[tuple[str, int]]:
     The longest path comes first: `encoder.layer` is a stack of BERT's before it is the layer of
     an encoder.
     """
-    tower, single = "", False
-    yield tower, 0
-    for at, word in enumerate(words[:-1], 1):
+    tower, single, at = "", False, 0
+    yield tower, at
+    while at < len(words) - 1:
+        word, step = words[at], 1
+        leads = TOWERS.get(word)
+        if leads is None and (leads := TOWERS.get(f"{word}.{words[at + 1]}")) is not None:
+            step = 2
         if word in SINGLE:
             single = True
-        elif (leads := TOWERS.get(word)) is not None:
+        elif leads is not None:
             # Within a stack (`vision_tower.encoder`), or where there is only one, it says nothing.
             if not (leads == "encoder." and (tower or single)) and not tower.endswith(leads):
                 tower += leads
         elif word not in ENTRANCES:
             return
-        yield tower, at
+        at += step
+        if at < len(words):
+            yield tower, at
 
 
 def _open(words: Sequence[str]) -> str | None:

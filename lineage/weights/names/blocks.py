@@ -17,6 +17,11 @@ _STACKS = (
     "layers.h", "encoder.albert_layer_groups.{a}.albert_layers", "encoder_layer", "decoder_blocks",
 )  # fmt: skip
 
+_STAGES = (
+    "stages.{s}.blocks", "stages.{s}.layers", "layers.{s}.blocks", "encoder.layers.{s}.blocks",
+    "encoder.stages.{s}.layers", "encoder.stages.{s}.blocks",
+)  # fmt: skip
+
 ATTENTION: dict[str, str | Rule] = {
     "q_proj|wq|query|q_lin|to_q|query_proj|q|linear_q|q_proj_no_perm|q_dense": "q",
     "k_proj|wk|key|k_lin|to_k|key_proj|k|linear_k|k_proj_no_perm|k_dense": "k",
@@ -24,7 +29,6 @@ ATTENTION: dict[str, str | Rule] = {
     "o_proj|wo|out_proj|out_lin|dense|proj|Wo|o|linear_out|projection|projection_layer": "o",
     "linear|linear_attn|output|out": "o",
     "output.dense|projection": "o", "to_out.0": "o",
-    "q_proj|k_proj|v_proj|o_proj.inner": "inner",
     "q_proj.linear": "q", "k_proj.linear": "k", "v_proj.linear": "v", "o_proj.linear": "o",
     "q_bias": "q.bias", "k_bias": "k.bias", "v_bias": "v.bias",
     # several in one
@@ -46,6 +50,13 @@ ATTENTION: dict[str, str | Rule] = {
     "indexer.wq_b|q_proj|q_b_proj": "indexer.q_b", "indexer.wk|k_proj": "indexer.k",
     "indexer.q_norm": "indexer.q_norm", "indexer.k_norm": "indexer.k_norm",
     "indexer.weights_proj": "indexer.weights",
+    "compressor.kv_proj": "compressor.kv", "compressor.gate_proj": "compressor.gate",
+    "compressor.kv_norm": "compressor.kv_norm", "compressor.position_bias": "compressor.position",
+    "compressor.indexer.kv_proj": "indexer.kv", "compressor.indexer.gate_proj": "indexer.gate",
+    "compressor.indexer.kv_norm": "indexer.kv_norm",
+    "compressor.indexer.q_b_proj": "indexer.q_b",
+    "compressor.indexer.position_bias": "indexer.position",
+    "compressor.indexer.scorer.weights_proj": "indexer.weights",
     # gates, sinks, relative positions
     "gate_proj|g_proj|linear_gate": "attn_gate",
     "sinks|attention_sink_bias|attn_sink": "sinks",
@@ -55,6 +66,24 @@ ATTENTION: dict[str, str | Rule] = {
     "pos_proj|pos_key_proj": "pos_k", "pos_q_proj|pos_query_proj": "pos_q",
     "pos_bias_u": "pos_bias_u", "pos_bias_v": "pos_bias_v",
     "rel_pos_h": "rel_pos_h", "rel_pos_w": "rel_pos_w", "logit_scale": "logit_scale",
+    # delta attention of Kimi, RWKV's mixing of time
+    "q_conv1d": "ssm_conv_q", "k_conv1d": "ssm_conv_k", "v_conv1d": "ssm_conv_v",
+    "f_a_proj": "ssm_f_a", "f_b_proj": "ssm_f_b", "g_a_proj": "ssm_g_a", "g_b_proj": "ssm_g_b",
+    "b_proj": "ssm_beta", "dt_proj": "ssm_dt", "dt_bias": "ssm_dt.bias", "A_log": "ssm_a",
+    "o_norm": "ssm_norm",
+    "receptance|r_proj": "q", "ln_x": "time_ln", "gate": "attn_gate",
+    "time_maa_x": "lerp_x", "time_maa_k": "lerp_k", "time_maa_v": "lerp_v",
+    "time_maa_r": "lerp_r", "time_maa_g": "lerp_g", "time_maa_w": "lerp_w",
+    "time_maa_w1|w1": "time_w1", "time_maa_w2|w2": "time_w2", "w0": "time_w0",
+    "time_faaaa|time_first": "time_first", "time_decay": "time_decay",
+    "time_decay_w1": "time_decay_w1", "time_decay_w2": "time_decay_w2",
+    "a0": "time_a0", "a1": "time_a1", "a2": "time_a2", "v0": "time_v0", "v1": "time_v1",
+    "v2": "time_v2", "g1": "time_g1", "g2": "time_g2", "k_k": "time_k_k", "k_a": "time_k_a",
+    "r_k": "time_r_k", "time_mix_key": "lerp_k", "time_mix_value": "lerp_v",
+    "time_mix_receptance": "lerp_r",
+    # CogVLM's experts by modality
+    "language_expert_dense": "o", "language_expert_query_key_value": "qkv",
+    "vision_expert_dense": "vision_expert.o", "vision_expert_query_key_value": "vision_expert.qkv",
     # not weights
     "rotary_emb|rotary_pos_emb.inv_freq": "buffer.inv_freq",
     "inner_attention.rope.freqs": "buffer.inv_freq",
@@ -64,7 +93,6 @@ ATTENTION: dict[str, str | Rule] = {
     "bias": "buffer.mask", "masked_bias": "buffer.masked_bias",
     "embed_positions": "buffer.sinusoid",
 }  # fmt: skip
-del ATTENTION["q_proj|k_proj|v_proj|o_proj.inner"]
 
 FEED_FORWARD: dict[str, str | Rule] = {
     "gate_proj|w1|linear_1|c_fc_0|fc12|gated_layers_w|wi_0|language_gate": "gate",
@@ -93,32 +121,29 @@ _ALL_EXPERTS: dict[str, str | Rule] = {
     "down_proj_blocks": stacked("down"), "down_proj_scales": stacked("down.scale"),
 }  # fmt: skip
 
+_ROUTING: dict[str, str | Rule] = {
+    "gate|router|primary_router": "router", "router.layer|gate|classifier|linear": "router",
+    "gate.wg": "router", "shared_expert_gate": "shared_router",
+    "gate|router.e_score_correction_bias|expert_bias": "router_correction.bias",
+    "e_score_correction_bias|expert_bias|router_bias": "router_correction.bias",
+    "moe_statics.e_score_correction_bias": "router_correction.bias",
+    "output_linear": stacked("down"), "input_linear": stacked("gate_up"),
+    "fc1_latent_proj": "latent_down", "fc2_latent_proj": "latent_up",
+    "gate.tid2eid": "buffer.tid2eid",
+}  # fmt: skip
+
+_SHARED = within("shared.", FEED_FORWARD) | {
+    "output_linear": "shared.down", "input_linear": "shared.gate_up",
+}  # fmt: skip
+
 _EXPERTS = (
-    {f"experts.{{e}}.{leaf}": rule for leaf, rule in _EXPERT.items()}
-    | {f"{{e}}.{leaf}": rule for leaf, rule in _EXPERT.items()}
+    under(("experts.{e}",), _EXPERT)
     | under(("experts",), _ALL_EXPERTS)
+    | under(("chunk_experts.{e}",), within("chunk.", _EXPERT))
     | under(("chunk_experts",), within("chunk.", _ALL_EXPERTS))
-    | {f"chunk_experts.{{e}}.{leaf}": rule for leaf, rule in within("chunk.", _EXPERT).items()}
-    | under(
-        ("shared_expert", "shared_experts", "shared_mlp", "share_expert", "shared_experts.{b}"),
-        within("shared.", FEED_FORWARD)
-        | {"output_linear": "shared.down", "input_linear": "shared.gate_up"},
-    )
-    | {
-        "gate|router|primary_router": "router", "router.layer|gate|classifier|linear": "router",
-        "gate.wg": "router", "shared_expert_gate": "shared_router",
-        "gate|router.e_score_correction_bias|expert_bias": "router_correction.bias",
-        "e_score_correction_bias|expert_bias|router_bias": "router_correction.bias",
-        "moe_statics.e_score_correction_bias": "router_correction.bias",
-        "gate|router|moe_statics.e_score_correction": "router_correction",
-        "e_score_correction": "router_correction",
-        "output_linear": stacked("down"), "input_linear": stacked("gate_up"),
-        "fc1_latent_proj": "latent_down", "fc2_latent_proj": "latent_up",
-        "gate.tid2eid": "buffer.tid2eid",
-    }
-)  # fmt: skip
-del _EXPERTS["{e}.w1|gate_proj|gate|linear"], _EXPERTS["{e}.w3|up_proj|up|linear_v|fc1"]
-del _EXPERTS["{e}.w2|down_proj|down|linear_1|fc2"], _EXPERTS["{e}.gate_up_proj"]
+    | under(("shared_expert", "shared_experts", "shared_mlp", "share_expert"), _SHARED)
+    | _ROUTING
+)
 
 _STATE_SPACE: dict[str, str | Rule] = {
     "in_proj|in_proj_qkvz": "ssm_in", "conv1d": "ssm_conv", "x_proj|bcdt_proj": "ssm_x",
@@ -140,7 +165,8 @@ _NORMS: dict[str, str | Rule] = {
     "layernorm_after|final_layer_norm|output_layer_norm|pre_moe_norm|pre_ff_layernorm": "ffn_norm",
     "pre_moe_layernorm|pre_mlp_norm|feedforward_layernorm|mlp_norm": "ffn_norm",
     "channel_pre_norm|pre_mlp_layernorm|full_layer_layer_norm": "ffn_norm",
-    "output.LayerNorm": "ffn_norm",
+    "output.LayerNorm": "ffn_norm", "layer_norm_1": "attn_norm_2", "layer_norm_2": "ffn_norm",
+    "residual_layernorm": "residual_norm", "encoder_layer_norm": "norm_3",
     "post_self_attn_layernorm|post_mixer_norm|post_attn_norm": "post_attn_norm",
     "pre_feedforward_layernorm": "pre_ffn_norm",
     "pre_feedforward_layernorm_2": "pre_ffn_norm_2",
@@ -169,18 +195,33 @@ _GEMMA: dict[str, str | Rule] = {
     "router.per_expert_scale": "router.expert_scale",
 }  # fmt: skip
 
-_CONVOLUTION: dict[str, str | Rule] = {
+_CONVNEXT: dict[str, str | Rule] = {
+    "dwconv": "conv", "layernorm": "ffn_norm", "pwconv1": "up", "pwconv2": "down",
+    "layer_scale_parameter": "ffn_layer_scale", "mlp.dwconv.dwconv": "ffn_conv",
+    "attention.sequence_reduction.sequence_reduction": "reduction",
+    "attention.sequence_reduction.layer_norm": "reduction_norm",
+}  # fmt: skip
+
+_CHANNEL_MIX: dict[str, str | Rule] = {
+    "key": "up", "value": "down", "receptance": "gate", "time_maa_k|x_k": "channel_lerp_k",
+    "time_maa_r": "channel_lerp_r",
+}  # fmt: skip
+
+_OTHERS: dict[str, str | Rule] = {
     "conv.conv": "conv", "conv.in_proj": "conv_in", "conv.out_proj": "conv_out",
     "eh_proj": "mtp.proj", "enorm": "mtp.embed_norm", "hnorm": "mtp.hidden_norm",
     "shared_head.head": "mtp.head", "shared_head.norm": "mtp.final_norm",
     "embed_tokens": "mtp.embed",
     "cross_attn_attn_gate": "cross.attn_gate", "cross_attn_mlp_gate": "cross.ffn_gate",
     "gate_attn": "attn_gate", "gate_ffn": "ffn_gate",
+    "attn_hc.fn": "attn_hc.fn", "attn_hc.base": "attn_hc.base", "attn_hc.scale": "attn_hc.scale",
+    "ffn_hc.fn": "ffn_hc.fn", "ffn_hc.base": "ffn_hc.base", "ffn_hc.scale": "ffn_hc.scale",
 }  # fmt: skip
 
 _SELF = (
     "self_attn", "attention", "attn", "self_attention", "attention.self", "attn.attention",
-    "attention.attention", "multi_head_attention", "self_attn.self_attn", "norm_attn_norm.attn",
+    "attention.attention", "attention.attn", "multi_head_attention",
+    "self_attn.self_attn", "norm_attn_norm.attn",
 )  # fmt: skip
 _CROSS = (
     "encoder_attn", "cross_attn", "crossattention.self", "crossattention", "cross_attention",
@@ -190,34 +231,46 @@ _MIXTURES = (
     "mlp", "block_sparse_moe", "feed_forward", "moe", "mixer", "ffn", "moe_block",
 )  # fmt: skip
 
+_PLAIN = (
+    under(_SELF, ATTENTION)
+    | under(_CROSS, within("cross.", ATTENTION))
+    | under(("mlp", "ffn", "feed_forward", "mlp.language_mlp", "mixer"), FEED_FORWARD)
+    | under(("residual_mlp",), FEED_FORWARD)
+    | under(("feed_forward",), _CHANNEL_MIX)
+    | {"fc1|linear1": "up", "intermediate.dense": "up", "ffn": "up", "w12": "gate_up"}
+    | {"fc2|linear2|ffn_output": "down", "output.dense": "down"}
+    | {"mixer.q_proj": "q", "mixer.k_proj": "k", "mixer.v_proj": "v", "mixer.o_proj": "o"}
+    | {"q_proj": "q", "k_proj": "k", "v_proj": "v", "attn_out|wo": "o", "qkv|wqkv": "qkv"}
+    | {"up_proj": "up", "ff_proj": "gate", "ff_out": "down"}
+    | _NORMS
+    | _GEMMA
+    | _OTHERS
+)
+
 BLOCKS = (
+    Scheme("attention, feed-forward and norms", _STACKS, _PLAIN),
     Scheme(
-        "attention, feed-forward and norms",
-        _STACKS,
-        under(_SELF, ATTENTION)
-        | under(_CROSS, within("cross.", ATTENTION))
-        | under(("mlp", "ffn", "feed_forward", "mlp.language_mlp", "mixer"), FEED_FORWARD)
-        | under(("residual_mlp",), FEED_FORWARD)
-        | {"fc1|linear1": "up", "intermediate.dense": "up", "ffn": "up", "w12": "gate_up"}
-        | {"fc2|linear2|ffn_output": "down", "output.dense": "down"}
-        | {"mixer.q_proj": "q", "mixer.k_proj": "k", "mixer.v_proj": "v", "mixer.o_proj": "o"}
-        | {"q_proj": "q", "k_proj": "k", "v_proj": "v", "attn_out|wo": "o", "qkv|wqkv": "qkv"}
-        | {"up_proj": "up", "ff_proj": "gate", "ff_out": "down"}
-        | _NORMS
-        | _GEMMA
-        | _CONVOLUTION,
+        "stacks of stacks: Swin, SegFormer, ConvNeXt",
+        _STAGES,
+        _PLAIN | _CONVNEXT,
+        prefix="stage_{s}.",
     ),
     Scheme(
         "mixtures of experts",
         _STACKS,
         under(_MIXTURES, _EXPERTS)
         | _EXPERTS
-        | under(("mlp",), {"shared_expert_gate": "shared_router"}),
+        | {"moe.gate_proj": stacked("gate"), "moe.up_proj": stacked("up")}
+        | {"moe.down_proj": stacked("down")}
+        | {"block_sparse_moe.up": "up", "block_sparse_moe.down": "down"}
+        | under(("mlp.vision_mlp",), within("vision_expert.", FEED_FORWARD)),
     ),
     Scheme(
         "state spaces: Mamba, Jamba, Qwen3-Next",
         _STACKS,
-        under(("mixer", "mamba", "linear_attn"), _STATE_SPACE),
+        under(("mixer", "mamba", "linear_attn"), _STATE_SPACE)
+        | {path: rule for path, rule in _STATE_SPACE.items() if path != "norm"}
+        | {"mixer.q|q_norm": "q_norm", "mixer.k|k_norm": "k_norm", "mixer.qkv_proj": "qkv"},
     ),
 )
 """Consulted in this order; no path has two roles."""

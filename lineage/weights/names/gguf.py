@@ -43,7 +43,25 @@ _LAYER: dict[str, str | Rule] = {
     "altup_predict_coef": "altup_predict", "altup_router": "altup_router",
     "altup_router_norm": "altup_router_norm", "laurel_l": "laurel_l", "laurel_r": "laurel_r",
     "laurel_post_norm": "laurel_norm", "layer_output_scale": "layer_scale",
+    "ssm_conv1d_q": "ssm_conv_q", "ssm_conv1d_k": "ssm_conv_k", "ssm_conv1d_v": "ssm_conv_v",
+    "ssm_f_a": "ssm_f_a", "ssm_f_b": "ssm_f_b", "ssm_g_a": "ssm_g_a", "ssm_g_b": "ssm_g_b",
+    "vis_attn_qkv": "vision_expert.qkv", "vis_attn_output": "vision_expert.o",
+    "vis_gate": "vision_expert.gate", "vis_up": "vision_expert.up",
+    "vis_down": "vision_expert.down",
+    "time_mix_key": "k", "time_mix_value": "v", "time_mix_receptance": "q", "time_mix_output": "o",
+    "time_mix_gate": "attn_gate", "time_mix_ln": "time_ln", "time_mix_first": "time_first",
+    "time_mix_decay": "time_decay", "time_mix_decay_w1": "time_decay_w1",
+    "time_mix_decay_w2": "time_decay_w2", "time_mix_lerp_fused": "lerp_fused",
+    "channel_mix_key": "up", "channel_mix_value": "down", "channel_mix_receptance": "gate",
+    "channel_mix_lerp_k": "channel_lerp_k", "channel_mix_lerp_r": "channel_lerp_r",
 }  # fmt: skip
+_LAYER |= {
+    f"time_mix_{it}": f"time_{it}"
+    for it in (
+        "w0", "w1", "w2", "a0", "a1", "a2", "v0", "v1", "v2", "g1", "g2", "k_k", "k_a", "r_k",
+    )
+}  # fmt: skip
+_LAYER |= {f"time_mix_lerp_{it}": f"lerp_{it}" for it in "xkvrgw"}
 
 _OUTSIDE: dict[str, str | Rule] = {
     "token_embd": "embed", "token_embd_norm": "embed_norm", "token_types": "token_type",
@@ -53,6 +71,7 @@ _OUTSIDE: dict[str, str | Rule] = {
     "per_layer_token_embd": "per_layer_embed", "per_layer_model_proj": "per_layer_model_proj",
     "per_layer_proj_norm": "per_layer_proj_norm", "altup_proj": "altup_proj",
     "altup_unembd_proj": "altup_unembed",
+    "dense_2": "sentence_dense_2", "dense_3": "sentence_dense_3",
     "cls": "classifier_dense", "cls.output": "classifier", "cls.norm": "head_norm",
 }  # fmt: skip
 
@@ -64,7 +83,8 @@ _ENCODER_DECODER: dict[str, str | Rule] = {
 }  # fmt: skip
 
 _VISION: dict[str, str | Rule] = {
-    "attn_out": "o", "ln1": "attn_norm", "ln2": "ffn_norm", "ls1": "attn_layer_scale",
+    "attn_out": "o", "attn_out_norm": "attn_sub_norm", "ln1": "attn_norm",
+    "ln2": "ffn_norm", "ls1": "attn_layer_scale",
     "ls2": "ffn_layer_scale", "out_scale": "layer_scale", "attn_post_norm": "post_attn_norm",
     "ffn_post_norm": "post_ffn_norm",
 }  # fmt: skip
@@ -74,7 +94,8 @@ _VISION_OUTSIDE: dict[str, str | Rule] = {
     "v.position_embd": "vision.position", "v.pre_ln": "vision.embed_norm",
     "v.post_ln": "vision.final_norm", "v.norm_embd": "vision.patch_norm",
     "a.position_embd": "audio.position", "a.post_ln": "audio.final_norm",
-    "a.conv1d.{a}": "audio.conv_{a}",
+    "a.conv1d.{a}": "audio.conv_{a}", "v.std_bias": "vision.standardise.bias",
+    "v.std_scale": "vision.standardise",
 }  # fmt: skip
 
 GGUF = (
@@ -93,6 +114,24 @@ GGUF = (
         ("blk",),
         {"attn_qkv": Rule("ssm_qkv", arrangement="")},
         model_types=frozenset({"qwen35", "qwen35moe", "qwen3next"}),
+    ),
+    Scheme(
+        "the norm before the feed-forward is named after attention",
+        ("blk",),
+        {"post_attention_norm": "ffn_norm"},
+        model_types=frozenset({"glm4moe", "gpt_oss", "qwen35", "qwen35moe", "qwen3next"}),
+    ),
+    Scheme(
+        "the norm before the feed-forward is a second one of attention",
+        ("blk",),
+        {"attn_norm_2": "ffn_norm"},
+        model_types=frozenset({"rwkv6", "rwkv7", "rwkv6qwen2", "arwkv7", "cogvlm"}),
+    ),
+    Scheme(
+        "norms before attention and feed-forward, and a third after the layer",
+        ("blk",),
+        {"layer_output_norm": "ffn_norm_2"},
+        model_types=frozenset({"bailingmoe2"}),
     ),
     Scheme(
         "norms between attention and feed-forward of their own",

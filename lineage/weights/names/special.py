@@ -161,7 +161,7 @@ _NORMS_AFTER = Scheme(
     },
     model_types=frozenset({
         "gemma2", "gemma3", "gemma3n", "gemma4", "olmo2", "olmo3", "olmo_hybrid", "exaone4",
-        "exaone_moe", "afmoe", "gemma_embedding", "embeddinggemma", "olmo3_sink", "flex_olmo",
+        "afmoe", "gemma_embedding", "embeddinggemma", "olmo3_sink", "flex_olmo",
         "t5gemma", "t5gemma2", "gemma3_vision", "gemma3n_vision", "vaultgemma",
     }),
 )  # fmt: skip
@@ -196,7 +196,7 @@ _OTHERS = (
     Scheme(
         "Bailing: names of NeoX, parts one after the other",
         ("layers",),
-        {"attention.query_key_value": "qkv", "final_layernorm": "ffn_norm"},
+        {"attention.query_key_value": "qkv"},
         model_types=frozenset({"bailing_moe", "bailing_moe_v2", "bailingmoe", "bailingmoe2",
                                "bailing_moe_linear"}),
     ),
@@ -205,6 +205,18 @@ _OTHERS = (
         ("blocks", "transformer.blocks"),
         {"ff_proj": Rule("gate_up", parts=("up", "gate"))},
         model_types=frozenset({"olmo", "hf_olmo"}),
+    ),
+    Scheme(
+        "Arctic: a dense branch beside the experts, with a norm each",
+        ("layers",),
+        {"residual_layernorm": "ffn_norm", "post_attention_layernorm": "ffn_norm_experts"},
+        model_types=frozenset({"arctic"}),
+    ),
+    Scheme(
+        "NeoBERT: the first of the feed-forward's matrices is fused",
+        ("transformer_encoder",),
+        {"ffn.w3": "down"},
+        replaces=True,
     ),
     Scheme(
         "Grok",
