@@ -17,9 +17,9 @@ from torch import Tensor
 from lineage.weights.roles import TensorKey
 from lineage.weights.sketch.digest import block_lanes
 from lineage.weights.sketch.mixing import key_hash
-from lineage.weights.sketch.segments import SEGMENT, measure_segments, scale_of
+from lineage.weights.sketch.segments import SEGMENT, measure_segments
 from lineage.weights.sketch.simhash import BUCKETS, fold, segment_signs
-from lineage.weights.sketch.tally import Tally
+from lineage.weights.sketch.tally import Segments, Tally
 
 __all__ = ["PIECE_COLUMNS", "Sketcher", "Slot"]
 
@@ -71,15 +71,13 @@ class Sketcher:
     def __init__(self, slots: Sequence[Slot], n_models: int, device: torch.device) -> None:
         self.slots = slots
         self.device = device
-        self.tally = Tally(len(slots), device)
+        self._n_norms = np.array([slot.n_norms for slot in slots], np.int64)
+        self._norm_starts = np.concatenate([[0], np.cumsum(self._n_norms)]).astype(np.int64)
+        # One more at the end takes the rows whose norms are not kept.
+        self.tally = Tally(len(slots), int(self._norm_starts[-1]) + 1, device)
         self._hashes = np.array([key_hash(slot.key) for slot in slots], np.int64)
         self._asides = np.array([slot.is_vector for slot in slots], bool)
         self._buckets = torch.zeros((len(slots), BUCKETS), dtype=torch.int64, device=device)
-        ends = np.cumsum([slot.n_norms for slot in slots])
-        self.norm_starts = np.concatenate([[0], ends]).astype(np.int64)
-        n_norms = int(self.norm_starts[-1])
-        # One more at the end takes the rows whose norms are not kept.
-        self._squares = torch.zeros(n_norms + 1, dtype=torch.float64, device=device)
 
     def feed_bytes(self, words: Tensor, rows: Rows, slots: Rows, first_byte: int = 0) -> None:
         """Digest rows of stored bytes.
@@ -122,7 +120,7 @@ class Sketcher:
             keys, self._to_device(rows), first_column // SEGMENT, -(-width // SEGMENT)
         )
         signs *= self._to_device(~self._asides[slots])[:, None]
-        squares = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
+        norms = self._to_device(self._norm_places(slots, places))
         for start, stop in ((0, full), (full, width)):
             if start == stop:
                 continue
@@ -133,11 +131,10 @@ class Sketcher:
             statistics, counts, standardised = measure_segments(
                 part, signs[:, first : first + n_segments].reshape(-1), self.device.type == "cpu"
             )
-            owners = numbers.repeat_interleave(n_segments) if n_segments > 1 else numbers
-            self.tally.add_segments(statistics, counts, owners, n_values)
-            squares += _squares(statistics, n_values).view(-1, n_segments).sum(1)
+            self.tally.add_segments(
+                Segments(statistics, counts, numbers, norms, n_segments, n_values)
+            )
             self._fold(standardised.view(len(rows), -1), rows, slots, first_column + start)
-        self._keep_squares(squares, slots, places)
 
     def _fold(self, standardised: Tensor, rows: Rows, slots: Rows, first_column: int) -> None:
         edges = np.flatnonzero(np.diff(slots)) + 1
@@ -149,10 +146,9 @@ class Sketcher:
                     self.slots[number].n_columns, first_column,
                 )  # fmt: skip
 
-    def _keep_squares(self, squares: Tensor, slots: Rows, places: Rows) -> None:
-        kept = places < np.diff(self.norm_starts)[slots]
-        where = np.where(kept, self.norm_starts[slots] + places, len(self._squares) - 1)
-        self._squares.index_add_(0, self._to_device(where), squares)
+    def _norm_places(self, slots: Rows, places: Rows) -> Rows:
+        kept = places < self._n_norms[slots]
+        return np.where(kept, self._norm_starts[slots] + places, self._norm_starts[-1])
 
     def _to_device(self, array: NDArray[np.int64] | NDArray[np.bool_]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -165,13 +161,5 @@ class Sketcher:
 
     def row_norms(self) -> list[NDArray[np.float32]]:
         """Norms of the kept rows of every tensor."""
-        norms = self._squares.sqrt().float().cpu().numpy()
-        return [norms[a:b] for a, b in zip(self.norm_starts, self.norm_starts[1:], strict=False)]
-
-
-def _squares(statistics: Tensor, width: int) -> Tensor:
-    """Sum of squares of each segment, float64."""
-    _, mean, shift, sum1, sum2 = statistics.double()[:, :5].unbind(1)
-    mean = mean + shift
-    scaled = (sum2 + 2 * mean * sum1 + width * mean**2).clamp(min=0)
-    return scaled / scale_of(statistics[:, 0]).double() ** 2
+        norms = self.tally.squares.sqrt().float().cpu().numpy()
+        return [norms[a:b] for a, b in zip(self._norm_starts, self._norm_starts[1:], strict=False)]

@@ -14,7 +14,7 @@ from torch import Tensor
 from lineage.weights.sketch.digest import place_lanes
 from lineage.weights.sketch.segments import STATISTICS, scale_of
 
-__all__ = ["Moments", "Tally", "merge_moments"]
+__all__ = ["Moments", "Segments", "Tally", "merge_moments"]
 
 _FLUSH = 1 << 14
 """Segments and rows whose figures are put by before they are merged: many small steps in one."""
@@ -71,6 +71,38 @@ def merge_moments(parts: Moments, slots: Tensor, n_sets: int) -> Moments:
     return Moments(n, mean, total(m2), total(m3), total(m4))
 
 
+@dataclass(frozen=True)
+class Segments:
+    """Statistics of the segments of some rows, all of one width.
+
+    Attributes
+    ----------
+    statistics, counts
+        Of :func:`~lineage.weights.sketch.segments.measure_segments`.
+    slots, norms
+        Tensor of each row, and the place of its norm, int64.
+    each
+        Segments of a row.
+    width
+        Values of a segment.
+    """
+
+    statistics: Tensor
+    counts: Tensor | None
+    slots: Tensor
+    norms: Tensor
+    each: int
+    width: int
+
+
+def squares_of(statistics: Tensor, width: Tensor) -> Tensor:
+    """Sum of squares of each segment, float64; arguments as for :func:`moments_of`."""
+    _, mean, shift, sum1, sum2 = statistics.double()[:, :5].unbind(1)
+    mean = mean + shift
+    scaled = (sum2 + 2 * mean * sum1 + width * mean**2).clamp(min=0)
+    return scaled / scale_of(statistics[:, 0]).double() ** 2
+
+
 def moments_of(statistics: Tensor, counts: Tensor, width: Tensor) -> Moments:
     """Moments of segments from their power sums.
 
@@ -113,15 +145,19 @@ class Tally:
         Of the finite values.
     lanes
         Tensors × 2, int64: sums of the digest.
+    squares
+        Sums of squares of `n_norms` rows, float64.
     """
 
     n_tensors: int
+    n_norms: int
     device: torch.device
     counts: Tensor = field(init=False)
     largest: Tensor = field(init=False)
     moments: Moments = field(init=False)
     lanes: Tensor = field(init=False)
-    _segments: list[tuple[Tensor, Tensor | None, Tensor, int]] = field(default_factory=list)
+    squares: Tensor = field(init=False)
+    _segments: list[Segments] = field(default_factory=list)
     _blocks: list[tuple[Tensor, Tensor, Tensor, int]] = field(default_factory=list)
     _waiting: int = 0
 
@@ -129,14 +165,13 @@ class Tally:
         self.counts = torch.zeros((self.n_tensors, 3), dtype=torch.int64, device=self.device)
         self.largest = torch.zeros(self.n_tensors, device=self.device)
         self.moments = Moments.none(self.n_tensors, self.device)
+        self.squares = torch.zeros(self.n_norms, dtype=torch.float64, device=self.device)
         self.lanes = torch.zeros((self.n_tensors, 2), dtype=torch.int64, device=self.device)
 
-    def add_segments(
-        self, statistics: Tensor, counts: Tensor | None, slots: Tensor, width: int
-    ) -> None:
-        """Take the statistics of segments of `width` values, each of the tensor in `slots`."""
-        self._segments.append((statistics, counts, slots, width))
-        self._grow(len(slots))
+    def add_segments(self, segments: Segments) -> None:
+        """Take statistics of segments."""
+        self._segments.append(segments)
+        self._grow(len(segments.statistics))
 
     def add_blocks(self, lanes: Tensor, rows: Tensor, slots: Tensor, first_block: int) -> None:
         """Take the lanes of rows (rows × blocks × 2) that begin with block `first_block`."""
@@ -157,18 +192,22 @@ class Tally:
         self._segments, self._blocks, self._waiting = [], [], 0
 
     def _merge_segments(self) -> None:
-        statistics = torch.cat([part[0] for part in self._segments])
-        slots = torch.cat([part[2] for part in self._segments])
+        parts = self._segments
+        statistics = torch.cat([part.statistics for part in parts])
+        slots = torch.cat([part.slots.repeat_interleave(part.each) for part in parts])
+        norms = torch.cat([part.norms.repeat_interleave(part.each) for part in parts])
+        none = torch.zeros((1, 3), dtype=torch.int64, device=self.device)
         counts = torch.cat([
-            torch.zeros((len(part[2]), 3), dtype=torch.int64, device=self.device)
-            if part[1] is None else part[1] for part in self._segments
+            none.expand(len(part.statistics), 3) if part.counts is None else part.counts
+            for part in parts
         ])  # fmt: skip
         width = torch.cat([
-            torch.full((len(part[2]),), part[3], dtype=torch.float64, device=self.device)
-            for part in self._segments
+            statistics.new_full((len(part.statistics),), part.width, dtype=torch.float64)
+            for part in parts
         ])  # fmt: skip
         self.counts.index_add_(0, slots, counts)
         self.largest.scatter_reduce_(0, slots, statistics[:, STATISTICS.index("largest")], "amax")
+        self.squares.index_add_(0, norms, squares_of(statistics, width))
         new = moments_of(statistics, counts, width)
         both = Moments(*(torch.cat([getattr(self.moments, name), getattr(new, name)])
                          for name in ("n", "mean", "m2", "m3", "m4")))  # fmt: skip
