@@ -22,8 +22,8 @@ from lineage.weights.reference import (
     SEVEN_BILLION,
     Mixture,
     Shape,
-    header_bytes,
-    index_bytes,
+    header_of,
+    index_of,
     plain_weights,
     sharded,
 )
@@ -126,8 +126,8 @@ def test_a_seven_billion_model_costs_what_was_promised():
     tensors = sharded(SEVEN_BILLION)
     paths = {entry.path for entry in tensors}
     assert len(paths) == 3
-    headers = sum(header_bytes([e for e in tensors if e.path == path]) for path in paths)
-    overhead = headers + index_bytes(tensors) + 4096  # and the configuration
+    headers = sum(len(header_of([e for e in tensors if e.path == path])) for path in paths)
+    overhead = headers + len(index_of(tensors)) + 4096  # and the configuration
     # Configuration, index with its address, address and header of every shard.
     n_before = 1 + 2 + 2 * len(paths)
     weights = plain_weights(tensors)
@@ -431,6 +431,7 @@ def test_units_shared_with_another_weight_are_passed_over():
         (matrix("x", ()), "empty or scalar"),
         (matrix("x", (40, 8), parts=(Part("words", "U8", "m", 0, 639, 1, 16),)), "is shorter"),
         (matrix("x", (4,), parts=(Part("words", "U8", "m", 8, 8, 1, 0),)), "is shorter"),
+        (matrix("x", (4, 4), parts=(Part("words", "U8", "m", 8, 80, 1, 0),)), "rows of no bytes"),
         (matrix("x", (1 << 18,)), "a vector of more than 262144 bytes"),
         (matrix("x", (2, 1 << 19)), "its first row takes more than 524288 bytes"),
     ],

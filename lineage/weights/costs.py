@@ -84,11 +84,11 @@ class _Table:
             if weight.order is not None or weight.columns is not None:
                 self.is_special[i] = True
                 continue
-            n_rows = self._n_rows[i] = weight.n_rows
-            is_vector = weight.is_vector
-            self._unit[i] = n_rows if is_vector else weight.main.rows_per_unit or n_rows
+            is_matrix = len(weight.shape) > 1
+            n_rows = self._n_rows[i] = weight.shape[0] if is_matrix else 1
+            self._unit[i] = weight.main.rows_per_unit or n_rows if is_matrix else 1
             for at, part in enumerate(weight.parts):
-                if part.rows_per_unit and not is_vector:
+                if is_matrix and part.rows_per_unit:
                     self._per_unit[at, i] = part.rows_per_unit
                     self._unit_bytes[at, i] = part.unit_bytes
                 else:

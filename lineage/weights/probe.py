@@ -22,8 +22,7 @@ from lineage.weights.ladder import Rung, rungs_of
 from lineage.weights.runs import (
     PlannedSpan,
     Run,
-    bytes_of,
-    leading_runs,
+    first_bytes,
     rows_in,
     spans_of,
     why_unreadable,
@@ -258,7 +257,7 @@ class _Climb:
 
 def _too_long(weight: Weight) -> str | None:
     """Why the least that could be read of a weight is too much for any budget below stage 4."""
-    n_bytes = bytes_of(weight, leading_runs(weight, 1))
+    n_bytes = first_bytes(weight)
     if weight.is_vector and n_bytes > MAX_VECTOR_BYTES:
         return f"a vector of more than {MAX_VECTOR_BYTES} bytes"
     if n_bytes > MAX_FIRST_BLOCK_BYTES:

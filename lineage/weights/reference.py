@@ -24,8 +24,9 @@ __all__ = [
     "SHAPES",
     "Mixture",
     "Shape",
-    "header_bytes",
-    "index_bytes",
+    "header_of",
+    "in_shards",
+    "index_of",
     "plain_weights",
     "sharded",
     "tensors_of",
@@ -105,25 +106,32 @@ def tensors_of(shape: Shape) -> list[TensorEntry]:
 def sharded(shape: Shape) -> list[TensorEntry]:
     """The tensors of a checkpoint of this shape in `shape.shards` files, headers in front."""
     named = sorted(_named(shape), key=lambda tensor: _network_order(tensor[0]))
-    per_shard = sum(map(_size, named)) / shape.shards
+    return in_shards(named, shape.shards)
+
+
+def in_shards(tensors: Sequence[tuple[str, str, tuple[int, ...]]], n: int) -> list[TensorEntry]:
+    """Tensors (name, dtype, shape), in the order of the network, in at most `n` files."""
+    per_shard = sum(map(_size, tensors)) / n
     shards: list[list[_Named]] = [[]]
     filled = 0
-    for tensor in named:
+    for tensor in tensors:
         filled += _size(tensor)
-        if filled > per_shard * len(shards) and shards[-1] and len(shards) < shape.shards:
+        if filled > per_shard * len(shards) and shards[-1] and len(shards) < n:
             shards.append([])
         shards[-1].append(tensor)
     entries = []
     for number, shard in enumerate(shards, 1):
         path = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        if len(shards) == 1:
+            path = "model.safetensors"
         shard.sort()
         at_zero = _laid_out(shard, path, 0)
-        entries += _laid_out(shard, path, header_bytes(at_zero))
+        entries += _laid_out(shard, path, len(header_of(at_zero)))
     return entries
 
 
-def header_bytes(entries: Sequence[TensorEntry]) -> int:
-    """Bytes of the safetensors header of one file with these tensors."""
+def header_of(entries: Sequence[TensorEntry]) -> bytes:
+    """The safetensors header of one file with these tensors."""
     first = min((entry.start for entry in entries), default=0)
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     for entry in entries:
@@ -131,17 +139,19 @@ def header_bytes(entries: Sequence[TensorEntry]) -> int:
         header[entry.name] = {
             "dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets,
         }  # fmt: skip
-    n_bytes = len(json.dumps(header, separators=(",", ":")))
-    return 8 + -(-n_bytes // 8) * 8
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
-def index_bytes(entries: Sequence[TensorEntry]) -> int:
-    """Bytes of the index of a sharded checkpoint; 0 for one file."""
+def index_of(entries: Sequence[TensorEntry]) -> bytes:
+    """The index of a sharded checkpoint; empty for one file."""
     if len({entry.path for entry in entries}) < 2:
-        return 0
+        return b""
     total = sum(entry.stop - entry.start for entry in entries)
     named = {entry.name: entry.path for entry in sorted(entries, key=lambda e: e.name)}
-    return len(json.dumps({"metadata": {"total_size": total}, "weight_map": named}, indent=2))
+    index = {"metadata": {"total_size": total}, "weight_map": named}
+    return json.dumps(index, indent=2).encode()
 
 
 def plain_weights(entries: Sequence[TensorEntry]) -> list[Weight]:

@@ -13,8 +13,17 @@ from functools import lru_cache
 
 from lineage.weights.weight import RowOrder, Weight
 
-__all__ = ["PlannedSpan", "Run", "bytes_of", "leading_runs", "row_runs", "rows_in", "spans_of",
-           "why_unreadable"]  # fmt: skip
+__all__ = [
+    "PlannedSpan",
+    "Run",
+    "bytes_of",
+    "first_bytes",
+    "leading_runs",
+    "row_runs",
+    "rows_in",
+    "spans_of",
+    "why_unreadable",
+]
 
 Run = tuple[int, int]
 PlannedSpan = tuple[str, str, int, int]
@@ -76,21 +85,37 @@ def bytes_of(weight: Weight, runs: Sequence[Run]) -> int:
     return sum(stop - start for _, _, start, stop in set(spans_of(weight, runs)))
 
 
+def first_bytes(weight: Weight) -> int:
+    """Bytes of the least that can be read of a weight: a vector, or its first rows."""
+    if weight.order is not None:
+        return bytes_of(weight, leading_runs(weight, 1))
+    if len(weight.shape) < 2:
+        return sum(part.stop - part.start for part in weight.parts)
+    n_rows = min(weight.main.rows_per_unit or weight.shape[0], weight.shape[0])
+    return sum(
+        -(-n_rows // part.rows_per_unit) * part.unit_bytes
+        if part.rows_per_unit
+        else part.stop - part.start
+        for part in weight.parts
+    )
+
+
 def why_unreadable(weight: Weight) -> str | None:
     """Why no row of a weight can be read, whatever the budget; None: it can."""
-    if not weight.shape or 0 in weight.shape:
+    shape, order = weight.shape, weight.order
+    if not shape or 0 in shape:
         return "empty or scalar"
-    n_stored = 1
-    order = weight.order
-    if not weight.is_vector:
-        n_stored = weight.n_rows if order is None else 1 + _last_stored(order, weight.n_rows)
+    is_vector = len(shape) < 2
+    n_stored = shape[0] if order is None else 1 + _last_stored(order, shape[0])
     for part in weight.parts:
-        start, stop = part.start, part.stop
-        if part.rows_per_unit and not weight.is_vector:
-            start, stop = part.span(0, n_stored)
-        if not 0 <= start < stop <= part.stop:
+        needed = 1
+        if part.rows_per_unit and not is_vector:
+            needed = -(-n_stored // part.rows_per_unit) * part.unit_bytes
+            if part.unit_bytes <= 0:
+                return f"part {part.name} has rows of no bytes"
+        if not 0 <= part.start <= part.stop - needed:
             return f"part {part.name} is shorter than its rows"
-    if order is not None and not weight.is_vector and not _free(weight):
+    if order is not None and not is_vector and not _free(weight):
         # Widened runs must not hold rows of the weights that lie between.
         whole = _widened(weight, _ordered_runs(order, weight.n_rows))
         if len(rows_in(weight, whole)) < sum(stop - start for start, stop in whole):

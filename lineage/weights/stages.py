@@ -116,30 +116,33 @@ class Step:
     small_only: bool = False
 
 
-def _deep(stage: int, role: str, rows: int, layers: int, *, apart: bool = False) -> Step:
-    return Step(f"{rows} rows of {role} in {layers} layers", stage, "matrices", "layers", rows,
-                (role,), layers, experts=1, apart=apart)  # fmt: skip
+def _deep(stage: int, role: str, rows: int, layers: int, *roles: str, apart: bool = False) -> Step:
+    name = f"{rows} rows of {role} in {layers} layers"
+    return Step(name, stage, "matrices", "layers", rows, (role, *roles), layers, 1, apart)
 
+
+_UNSPLIT = ("gate_up",)
+"""Where gate and up could not be told apart, their common matrix stands for both."""
 
 # Layers are spread by halving, so 3, 5, 9 and 17 of them are evenly spaced.
 LADDER: tuple[Step, ...] = (
     Step("vectors outside the layers", 2, "vectors", "outside", at_most=16),
     Step("vectors of 5 layers", 2, "vectors", "layers", layers=5, experts=1),
     Step("vectors of all layers of a small model", 2, "vectors", "layers", small_only=True),
-    _deep(2, "up", 8, 5),
+    _deep(2, "up", 8, 5, *_UNSPLIT),
     Step("16 anchors of the embedding", 2, "anchors", "outside", 16, ("embed",)),
-    _deep(2, "up", 16, 5),
+    _deep(2, "up", 16, 5, *_UNSPLIT),
     # In the files of the Hub the first rows of k follow a norm: its range brings them along.
     _deep(2, "k", 4, 5),
     Step("vectors and one row of every matrix outside the layers", 3, "all", "outside", apart=True),
     Step("vectors and one row of every matrix of the layers", 3, "all", "layers", apart=True),
-    _deep(3, "up", 24, 5),
-    _deep(3, "up", 32, 5),
-    _deep(3, "up", 48, 3),
-    _deep(3, "up", 64, 3),
+    _deep(3, "up", 24, 5, *_UNSPLIT),
+    _deep(3, "up", 32, 5, *_UNSPLIT),
+    _deep(3, "up", 48, 3, *_UNSPLIT),
+    _deep(3, "up", 64, 3, *_UNSPLIT),
     Step("48 anchors of the embedding", 3, "anchors", "outside", 48, ("embed",)),
-    _deep(3, "up", 64, 5, apart=True),
-    _deep(3, "up", 64, 9, apart=True),
+    _deep(3, "up", 64, 5, *_UNSPLIT, apart=True),
+    _deep(3, "up", 64, 9, *_UNSPLIT, apart=True),
     _deep(3, "gate", 64, 5, apart=True),
     Step("one row of every matrix of 4 experts a layer", 3, "all", "layers", experts=4, apart=True),
     Step("one row of every matrix of 8 experts a layer", 3, "all", "layers", experts=8, apart=True),
