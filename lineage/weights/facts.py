@@ -91,8 +91,8 @@ def _facts_of_config(config: Mapping[str, object], format_name: str) -> ModelFac
     n_kv_heads = _first(network, _KV_HEADS) or _first(attention, _KV_HEADS)
     if network.get("multi_query") is True and network.get("new_decoder_architecture") is not True:
         n_kv_heads = 1  # Falcon 7B states the number of queries there
-    elif n_kv_heads is None and not isinstance(network.get("block_configs"), Sequence):
-        n_kv_heads = n_heads
+    elif not any(network.get(name) is not None for name in (*_KV_HEADS, "block_configs")):
+        n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
     head_dim = _first(network, _HEAD_DIM) or _share(hidden, n_heads)
     return ModelFacts(
         model_type=_word(network.get("model_type")) or _word(config.get("model_type")),
