@@ -110,6 +110,16 @@ GGUF = (
                                "neo_bert"}),
     ),
     Scheme(
+        "ModernBERT: its head is the language model's",
+        outside={"cls": "head_dense"},
+        model_types=frozenset({"modern_bert"}),
+    ),
+    Scheme(
+        "NeoBERT: one stack, whose last norm is an encoder's",
+        outside={"enc.output_norm": "final_norm"},
+        model_types=frozenset({"neo_bert"}),
+    ),
+    Scheme(
         "linear attention under the name of attention",
         ("blk",),
         {"attn_qkv": Rule("ssm_qkv", arrangement="")},
