@@ -697,7 +697,8 @@ class Counting(MemoryFileSystem):
 
     def _open(self, path, mode="rb", **more):
         file = super()._open(path, mode, **more)
-        if "r" in mode:
+        if "r" in mode and not hasattr(file, "is_counted"):  # the same object at every opening
+            file.is_counted = True
             original = file.read
 
             def read(size=-1):

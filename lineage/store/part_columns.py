@@ -138,11 +138,7 @@ def model_row(model: StoredModel) -> Row:
         If the store cannot hold what the model, or one of its tensors, says.
     """
     made, sketch, provenance = model.fingerprint, model.sketch, model.provenance
-    try:
-        tensors = [row for row, _ in _described(model, "")]
-    except OverflowError as error:
-        raise MalformedError(f"{made.repo_id}: row numbers beyond 64 bits") from error
-    _table(tensors, TENSOR_SCHEMA, made.repo_id)
+    _table([row for row, _ in _described(model, "")], TENSOR_SCHEMA, made.repo_id)
     row: Row = {
         "repo_id": made.repo_id,
         "revision": made.revision,

@@ -10,8 +10,6 @@ from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lineage.weights.fingerprint import Fingerprint
 
 if TYPE_CHECKING:  # loading it loads torch, which the commands that only read do not need
@@ -109,13 +107,12 @@ def runs_of_rows(rows: Sequence[int]) -> list[tuple[int, int]]:
     >>> runs_of_rows([4, 5, 6, 9, 2])
     [(4, 3), (9, 1), (2, 1)]
     """
-    if not rows:
-        return []
-    numbers = np.asarray(rows, np.int64)
-    cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
-    starts = [0, *cuts.tolist()]
-    stops = [*cuts.tolist(), len(numbers)]
-    return [(int(numbers[a]), b - a) for a, b in zip(starts, stops, strict=True)]
+    runs: list[tuple[int, int]] = []
+    for place, row in enumerate(rows):
+        if place == 0 or row != rows[place - 1] + 1:
+            runs.append((row, 0))
+        runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+    return runs
 
 
 def rows_of_runs(runs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
