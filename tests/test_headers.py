@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawler.errors import MalformedError, NotFoundError
+from crawler.errors import MalformedError, NotFoundError, ServerError
 from crawler.gguf_headers import parse_gguf_metadata_prefix
 from crawler.headers import (
     GGML_BLOCKS,
     NeedMoreBytesError,
+    header_steps,
     parse_gguf_header,
     parse_safetensors,
     parse_safetensors_header,
@@ -22,6 +23,7 @@ from crawler.headers import (
     weight_files,
 )
 from crawler.records import FileEntry
+from crawler.weight_files import choose_weight_files
 
 
 def safetensors_bytes(header, data_bytes=0):
@@ -97,11 +99,14 @@ def test_block_sizes_agree_with_the_gguf_library():
         assert GGML_BLOCKS[kind.name] == sizes
 
 
-def test_real_gguf_headers_agree_with_the_gguf_library(shared_data):
+@pytest.mark.parametrize("n_files", [1, pytest.param(6, marks=pytest.mark.slow)])
+def test_real_gguf_headers_agree_with_the_gguf_library(shared_data, n_files):
     gguf = pytest.importorskip("gguf")
-    paths = sorted((shared_data / "gguf-vocab").glob("*.gguf"))
+    paths = sorted(
+        (shared_data / "gguf-vocab").glob("*.gguf"), key=lambda path: path.stat().st_size
+    )
     assert len(paths) == 6
-    for path in paths:
+    for path in paths[:n_files]:  # the library takes seconds for a vocabulary
         data = path.read_bytes()
         header = parse_gguf_header(data, path.name, len(data))
         reader = gguf.GGUFReader(path)
@@ -345,13 +350,202 @@ def test_a_tensor_in_two_shards_is_reported():
     assert "too" in report.problems[0].reason
 
 
-def test_pickles_are_reported_and_never_read():
-    folder = Folder({"pytorch_model.bin": b"x", "training_args.bin": b"x"})
+def test_pickles_are_reported_and_never_run():
+    folder = Folder({"pytorch_model.bin": b"\x80\x02}.", "training_args.bin": b"x"})
+    report = read_headers(folder, folder.entries)
+    assert report.format == "pickle"
+    assert [(p.path, p.code) for p in report.problems] == [("pytorch_model.bin", "pickle")]
+    assert "not read: pickle" in report.problems[0].reason
+    folder = Folder({"model.pkl": b"x"})
     report = read_headers(folder, folder.entries)
     assert (report.format, folder.bytes_read) == ("pickle", 0)
     assert [(p.code, p.reason) for p in report.problems] == [
-        ("pickle", "pytorch_model.bin: not read: pickle")
+        ("pickle", "model.pkl: not read: pickle")
     ]
+
+
+@pytest.mark.parametrize(
+    ("paths", "format_name", "chosen"),
+    [
+        ("model.safetensors pytorch_model.bin m.gguf", "safetensors", "model.safetensors"),
+        ("m.gguf pytorch_model.bin model.onnx", "gguf", "m.gguf"),
+        ("pytorch_model.bin model.onnx", "torch", "pytorch_model.bin"),
+        ("onnx/model.onnx onnx/model.onnx_data", "onnx", "onnx/model.onnx"),
+        ("onnx/model_quantized.onnx onnx/sub/x.onnx", "onnx", "onnx/model_quantized.onnx"),
+        ("optimizer.pt scheduler.pt training_args.bin rng_state_0.pth", "none", ""),
+        ("mp_rank_00_optim_states.pt global/optimizer.safetensors", "none", ""),
+        ("a-00001-of-00002.safetensors a-00002-of-00002.safetensors x.safetensors", "safetensors",
+         "a-00001-of-00002.safetensors a-00002-of-00002.safetensors"),
+        ("pytorch_model-00001-of-00002.bin pytorch_model-00002-of-00002.bin x.bin", "torch",
+         "pytorch_model-00001-of-00002.bin pytorch_model-00002-of-00002.bin"),
+        ("adapter_model.bin other.bin", "torch", "adapter_model.bin"),
+        ("adapter_model.safetensors adapter_model.bin", "safetensors", "adapter_model.safetensors"),
+        ("a.pth bigger.pth", "torch", "bigger.pth"),
+        ("consolidated.00.pth consolidated.01.pth", "none", ""),
+        ("consolidated.00.pth", "torch", "consolidated.00.pth"),
+        ("last.ckpt", "torch", "last.ckpt"),
+        ("model_index.json vae/diffusion_pytorch_model.safetensors "
+         "unet/diffusion_pytorch_model.safetensors unet/diffusion_pytorch_model.fp16.safetensors",
+         "safetensors", "unet/diffusion_pytorch_model.safetensors"),
+        ("transformer/diffusion_pytorch_model-00001-of-00002.safetensors "
+         "transformer/diffusion_pytorch_model-00002-of-00002.safetensors vae/x.safetensors",
+         "safetensors",
+         "transformer/diffusion_pytorch_model-00001-of-00002.safetensors "
+         "transformer/diffusion_pytorch_model-00002-of-00002.safetensors"),
+        ("unet/diffusion_pytorch_model.bin vae/diffusion_pytorch_model.safetensors", "torch",
+         "unet/diffusion_pytorch_model.bin"),
+        ("checkpoint-500/model.safetensors README.md", "none", ""),
+    ],
+)  # fmt: skip
+def test_the_main_weights_are_chosen_once(paths, format_name, chosen):
+    files = [FileEntry(path, 100 + len(path)) for path in paths.split()]
+    found = choose_weight_files(files)
+    assert (found.format, [file.path for file in found.files]) == (format_name, chosen.split())
+    assert choose_weight_files(files[::-1]) == found
+
+
+def shards(*tensors_of_shards, index=None, stem="model", suffix="safetensors"):
+    n = len(tensors_of_shards)
+    names = [f"{stem}-{i + 1:05}-of-{n:05}.{suffix}" for i in range(n)]
+    files = {
+        name: safetensors_bytes({t: entry(4 * i, 4 * i + 4) for i, t in enumerate(tensors)}, 99)
+        for name, tensors in zip(names, tensors_of_shards, strict=True)
+    }
+    weight_map = {tensor: names[shard] for tensor, shard in (index or {}).items()}
+    files[f"{stem}.{suffix}.index.json"] = json.dumps({"weight_map": weight_map}).encode()
+    return files
+
+
+def test_an_index_that_agrees_with_its_shards_is_no_problem():
+    folder = Folder(shards("ab", "c", index={"a": 0, "b": 0, "c": 1}))
+    report = read_headers(folder, folder.entries)
+    assert ([t.name for t in report.tensors], report.problems) == (["a", "b", "c"], ())
+
+
+@pytest.mark.parametrize(
+    ("index", "reason"),
+    [
+        ({"a": 0, "b": 0, "c": 1, "d": 1}, "'d' is not in its shard"),
+        ({"a": 0, "b": 1, "c": 1}, "'b' stands in another shard than the index says"),
+        ({"a": 0, "c": 1}, "'b' is not in the index"),
+        ({"x": 0, "y": 0, "z": 1, "u": 1, "a": 0, "b": 0, "c": 1}, "and 1 more is not in its"),
+    ],
+)
+def test_shards_that_disagree_with_their_index_are_told_and_read(index, reason):
+    folder = Folder(shards("ab", "c", index=index))
+    report = read_headers(folder, folder.entries)
+    assert [tensor.name for tensor in report.tensors] == ["a", "b", "c"]
+    assert [problem.path for problem in report.problems] == ["model.safetensors.index.json"]
+    assert reason in report.problems[0].reason
+
+
+def test_a_shard_that_the_index_leaves_out_is_not_read():
+    folder = Folder(shards("a", "b", index={"a": 0}))
+    report = read_headers(folder, folder.entries)
+    assert [tensor.name for tensor in report.tensors] == ["a"]
+
+
+def test_shards_of_networks_in_folders_follow_their_own_index():
+    files = shards("a", "b", index={"a": 0, "b": 1}, stem="diffusion_pytorch_model")
+    folder = Folder({f"transformer/{path}": data for path, data in files.items()})
+    report = read_headers(folder, folder.entries)
+    assert [tensor.name for tensor in report.tensors] == ["a", "b"]
+    assert report.problems == ()
+
+
+def test_an_index_alone_names_what_is_absent():
+    files = shards("a", "b", index={"a": 0, "b": 1})
+    folder = Folder({"model.safetensors.index.json": files["model.safetensors.index.json"]})
+    report = read_headers(folder, folder.entries)
+    assert (report.format, report.tensors) == ("safetensors", ())
+    assert [problem.code for problem in report.problems] == ["not_found"] * 2
+
+
+@pytest.mark.parametrize(
+    "index", [{}, {"weight_map": 3}, {"weight_map": {}}, {"weight_map": {"a": 3}}, [1]]
+)
+def test_an_index_without_a_map_leaves_the_shards(index):
+    files = shards("a", "b")
+    files["model.safetensors.index.json"] = json.dumps(index).encode()
+    folder = Folder(files)
+    report = read_headers(folder, folder.entries)
+    assert [tensor.name for tensor in report.tensors] == ["a", "b"]
+    assert len(report.problems) == 1
+
+
+def test_an_index_cannot_name_files_outside_the_repository():
+    files = shards("a", index={"a": 0})
+    weight_map = {"a": "../../etc/passwd", "b": "model-00001-of-00001.safetensors"}
+    files["model.safetensors.index.json"] = json.dumps({"weight_map": weight_map}).encode()
+    folder = Folder(files)
+    report = read_headers(folder, folder.entries)
+    assert [tensor.path for tensor in report.tensors] == ["model-00001-of-00001.safetensors"]
+    assert report.problems[0].code == "not_found"
+
+
+def test_many_tensors_in_two_shards_are_one_problem():
+    folder = Folder(shards("abcdefgh", "abcdefghi"))
+    report = read_headers(folder, folder.entries)
+    twice = [problem.reason for problem in report.problems if "too" in problem.reason]
+    assert len(report.tensors) == 9
+    assert len(twice) == 1
+    assert "'a', 'b', 'c' and 5 more stands in" in twice[0]
+
+
+def test_more_files_than_any_model_has_are_not_read(monkeypatch):
+    monkeypatch.setattr("crawler.headers._MAX_FILES", 2)
+    folder = Folder(
+        {f"{i}.safetensors": safetensors_bytes({f"t{i}": entry(0, 4)}, 4) for i in range(3)}
+    )
+    report = read_headers(folder, folder.entries)
+    assert len(report.tensors) == 2
+    assert "more than 2 weight files" in report.problems[0].reason
+
+
+def test_scalars_and_tensors_without_values_are_entries():
+    folder = Folder(
+        {
+            "model.safetensors": safetensors_bytes(
+                {
+                    "scalar": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]},
+                    "none": {"dtype": "F32", "shape": [0, 7], "data_offsets": [4, 4]},
+                },
+                4,
+            )
+        }
+    )
+    report = read_headers(folder, folder.entries)
+    assert [(t.shape, t.stop - t.start) for t in report.tensors] == [((), 4), ((0, 7), 0)]
+
+
+def test_steps_wish_for_bytes_and_are_told_of_errors():
+    data = safetensors_bytes({"a": entry(0, 4)}, 4)
+    files = [FileEntry(f"model-0000{i}-of-00002.safetensors", len(data)) for i in (1, 2)]
+    steps = header_steps(files)
+    assert next(steps) == (files[0].path, 0, len(data))
+    assert steps.throw(ServerError("down")) == (files[1].path, 0, len(data))
+    with pytest.raises(StopIteration) as done:
+        steps.send(data)
+    report = done.value.value
+    assert [tensor.path for tensor in report.tensors] == [files[1].path]
+    assert [(problem.path, problem.code) for problem in report.problems] == [
+        (files[0].path, "server")
+    ]
+
+
+def test_fewer_bytes_than_were_wished_for_are_a_problem():
+    data = safetensors_bytes({"a": entry(0, 4)}, 4)
+    report = read_headers(lambda *_: data[:-1], [FileEntry("model.safetensors", len(data))])
+    assert [problem.code for problem in report.problems] == ["truncated"]
+
+
+def test_an_empty_file_is_a_problem_and_no_wish():
+    folder = Folder({name: b"" for name in ("model.safetensors",)})
+    assert read_headers(folder, folder.entries).problems[0].code == "malformed"
+    for name in ("x.gguf", "pytorch_model.bin", "model.onnx"):
+        folder = Folder({name: b""})
+        report = read_headers(folder, folder.entries)
+        assert (report.tensors, folder.bytes_read, len(report.problems)) == ((), 0, 1)
 
 
 def test_of_several_gguf_files_the_largest_is_read(gguf_file):
