@@ -12,6 +12,7 @@ with the length of the name alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -137,6 +138,10 @@ def role_of(name: str, model_type: str | None = None) -> Role:
     >>> role_of("something.else").known
     False
     """
+    if len(name) > _MAX_LENGTH:
+        # Neither read nor remembered whole; the digest keeps it apart from others.
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return Role(TensorKey(f"{name[:64]}…{digest}"), known=False)
     return _role_of(name, "" if model_type is None else _plain(model_type))
 
 
@@ -164,7 +169,7 @@ def _plain(model_type: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def _role_of(name: str, model_type: str) -> Role:
     words = name.split(".", _MAX_WORDS)
-    if len(name) > _MAX_LENGTH or len(words) > _MAX_WORDS:
+    if len(words) > _MAX_WORDS:
         return _unknown([name], "")
     words = [word for word in words if word not in WRAPPERS]
     stem, mark = _without_ending(words)
