@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from crawler.errors import (
     CrawlError,
     DisabledError,
+    FileChangedError,
     GatedError,
     MalformedError,
     NotFoundError,
@@ -153,7 +154,9 @@ def check_range(
     RangeIgnoredError
         If the whole file would come.
     MalformedError
-        If other bytes come, or the file has another length now.
+        If other or encoded bytes come.
+    FileChangedError
+        If the file has another length now.
     """
     if status == 200:
         if headers.get("content-type", "").startswith("text/html"):
@@ -161,6 +164,9 @@ def check_range(
         raise RangeIgnoredError(
             f"{shown(url)} was asked for bytes {start}-{stop - 1} and would send the whole file"
         )
+    encoding = headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise MalformedError(f"{shown(url)} sent its bytes as {encoding!r:.40}")
     expected = f"bytes {start}-{stop - 1}/"
     got = headers.get("content-range", "")
     if status != 206 or not got.startswith(expected):
@@ -169,4 +175,4 @@ def check_range(
         )
     total = got.rpartition("/")[2]
     if total.isdigit() and int(total) != size_bytes:
-        raise MalformedError(f"{shown(url)} changed its length while it was read")
+        raise FileChangedError(f"{shown(url)} changed its length while it was read")

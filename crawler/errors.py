@@ -12,6 +12,7 @@
         ├── GatedError        exists, but this token may not read it
         ├── DisabledError     switched off by the Hub
         ├── RangeIgnoredError 200 instead of 206: the server would send the whole file
+        ├── FileChangedError  the file is not the one of which other bytes were read before
         └── MalformedError    bytes or text that do not mean what they claim to be
 """
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 __all__ = [
     "CrawlError",
     "DisabledError",
+    "FileChangedError",
     "GatedError",
     "MalformedError",
     "NotFoundError",
@@ -102,6 +104,12 @@ class RangeIgnoredError(PermanentError):
     """The server answered 200 to a range request and would send the whole file."""
 
     code = "range_ignored"
+
+
+class FileChangedError(PermanentError):
+    """A file is not the one of which other bytes were read before."""
+
+    code = "changed"
 
 
 class MalformedError(PermanentError):

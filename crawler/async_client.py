@@ -1,0 +1,402 @@
+"""The Hub over HTTP, many requests at once: the second of the two modules that talk HTTP.
+
+Addresses, tokens, budgets and the meaning of answers are those of :mod:`crawler.client`; what is
+added is that requests share an event loop and their number follows what each host bears
+(:mod:`crawler.pace`). They go through ``aiohttp``, which spends a sixth of the processor time of
+the Hub client's own asynchronous session on a small range (``benchmarks/range_reader.py``); its
+certificates and proxies are those of that session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from crawler.answers import (
+    MAX_TRIES,
+    MAX_WAIT_S,
+    Address,
+    backoff_s,
+    check_range,
+    drips,
+    shown,
+    translate,
+    wait_of,
+)
+from crawler.client import Hub
+from crawler.errors import (
+    CrawlError,
+    FileChangedError,
+    MalformedError,
+    PermanentError,
+    RateLimitedError,
+    RetryableError,
+    ServerError,
+    TruncatedError,
+)
+from crawler.pace import Pace
+from crawler.records import RepoRef
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["AddressRefusedError", "AsyncHub", "Piece"]
+
+T = TypeVar("T")
+_Sleep = Callable[[float], Awaitable[None]]
+
+_CONNECT_S = 30.0
+_BUFFER_BYTES = 256 << 10
+_MAX_HOPS = 5
+_MAX_HEADER_BYTES = 64 << 10  # a signed address alone may take four thousand
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CANNOT_KEEP_UP = frozenset({429, 503, 504})
+
+
+class AddressRefusedError(PermanentError):
+    """An address outside the Hub is not (or no longer) good: its signature expires."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The bytes of one range, and what the server calls the file that they are of."""
+
+    data: bytes
+    etag: str | None
+    content: str | None
+
+
+class AsyncHub:
+    """A Hub as one event loop sees it; shares token and budgets with a :class:`Hub`.
+
+    Parameters
+    ----------
+    hub
+        Whose token, budgets and counts hold.
+    max_concurrency
+        Most requests under way to one host.
+    stall_s
+        A server that sends nothing for so long is given up.
+    patience_s
+        After so long a body must have come at 10 kB/s at least.
+    sleep, clock, jitter
+        Injected by tests; `jitter` draws a wait between zero and its argument.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        max_concurrency: int = 32,
+        stall_s: float = 60.0,
+        patience_s: float = 30.0,
+        sleep: _Sleep = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[float], float] = lambda most: random.uniform(0.0, most),
+    ) -> None:
+        self._hub = hub
+        self._max_concurrency = max_concurrency
+        self._stall_s = stall_s
+        self._patience_s = patience_s
+        self._sleep = sleep
+        self._clock = clock
+        self._jitter = jitter
+        self._paces: dict[str, Pace] = {}
+        self._proxies: dict[str, str | None] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._scouts: dict[str, asyncio.Event] = {}
+        self._says_nothing: set[str] = set()
+
+    async def aclose(self) -> None:
+        """Close all connections; further requests open new ones."""
+        session, self._session = self._session, None
+        self._paces.clear()
+        if session is not None:
+            await session.close()
+
+    def pace_of(self, url: str) -> Pace:
+        """How many requests are under way to the host of an address, and may be."""
+        host = urlsplit(url).netloc
+        pace = self._paces.get(host)
+        if pace is None:
+            pace = Pace(self._max_concurrency, clock=self._clock, sleep=self._sleep)
+            self._paces[host] = pace
+        return pace
+
+    async def resolve(self, ref: RepoRef, path: str) -> Address:
+        """Where a file's bytes lie.
+
+        Redirects are followed inside the Hub; when it leads elsewhere and states the length, the
+        other host is not asked: what it signed may be good for reading only.
+
+        Raises
+        ------
+        CrawlError
+            As the Hub answers, after all tries; MalformedError if no length is stated.
+        """
+        return await self._retry(lambda: self._resolve_once(self._hub.file_url(ref, path)))
+
+    async def get_range(
+        self, address: Address, start: int, stop: int, received: Callable[[int], None]
+    ) -> Piece:
+        """Bytes ``[start, stop)`` of a resolved file, all of them or an error.
+
+        `received` is told the number of bytes of every try.
+
+        Raises
+        ------
+        AddressRefusedError
+            If the address is outside the Hub and not (or no longer) good.
+        RangeIgnoredError, MalformedError
+            If other bytes would come.
+        CrawlError
+            As the server answers, after all tries.
+        """
+        return await self._retry(lambda: self._range_once(address, start, stop, received))
+
+    # One request each; errors are ours.
+
+    async def _resolve_once(self, url: str) -> Address:
+        for _ in range(_MAX_HOPS):
+            status, headers = await self._ask("HEAD", url, {}, _head_of)
+            size = headers.get("x-linked-size", "")
+            content = _strong(headers.get("x-linked-etag"))
+            if status not in _REDIRECTS:
+                size = size or headers.get("content-length", "")
+                if not size.isdecimal():
+                    raise MalformedError(f"the server does not say how long {shown(url)} is")
+                return Address(url, int(size), _strong(headers.get("etag")), content)
+            target = self._target(url, headers.get("location", ""))
+            if size.isdecimal() and not self._hub.is_own(target):
+                return Address(target, int(size), None, content)
+            url = target
+        raise MalformedError(f"{shown(url)}: more than {_MAX_HOPS} redirects")
+
+    def _target(self, url: str, location: str) -> str:
+        """Where a redirect leads."""
+        if self._hub.holds_token(unquote(location)):
+            raise TruncatedError(f"{shown(url)} leads to an address that holds the token")
+        target = urljoin(url, location)
+        if urlsplit(target).scheme not in ("http", "https") or not location:
+            raise MalformedError(f"{shown(url)} leads nowhere: {shown(location)[:100]!r}")
+        return target
+
+    async def _range_once(
+        self, address: Address, start: int, stop: int, received: Callable[[int], None]
+    ) -> Piece:
+        url = address.url
+
+        async def take(response: aiohttp.ClientResponse) -> Piece:
+            headers = response.headers
+            if response.status in _REDIRECTS:
+                raise AddressRefusedError(f"{shown(url)} is no longer where the file lies")
+            check_range(response.status, headers, url, start, stop, address.size_bytes)
+            body = await self._read_bounded(response, stop - start, url, received)
+            etag, content = headers.get("etag"), headers.get("x-linked-etag")
+            return Piece(body, _strong(etag), _strong(content))
+
+        return await self._ask("GET", url, {"Range": f"bytes={start}-{stop - 1}"}, take)
+
+    async def _read_bounded(
+        self,
+        response: aiohttp.ClientResponse,
+        wanted: int,
+        url: str,
+        received: Callable[[int], None],
+    ) -> bytes:
+        """The body, refused as soon as it is longer than wanted or drips."""
+        parts, size, started = [], 0, self._clock()
+        try:
+            while part := await response.content.readany():
+                size += len(part)
+                if size > wanted:
+                    raise MalformedError(f"{shown(url)} is longer than {wanted} bytes")
+                waited_s = self._clock() - started
+                if drips(size, waited_s, self._patience_s):
+                    raise TimeoutError  # as a stall
+                parts.append(part)
+        finally:
+            received(size)
+        if size != wanted:
+            raise TruncatedError(f"{shown(url)} sent {size} of {wanted} bytes")
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        if self._hub.is_own(url) and self._hub.holds_token(body):
+            raise TruncatedError(f"{shown(url)} quotes the token: no answer of a Hub")
+        return body
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        extra: dict[str, str],
+        take: Callable[[aiohttp.ClientResponse], Awaitable[T]],
+    ) -> T:
+        """One request at its host's pace and within the budget; what `take` makes of its answer."""
+        import aiohttp
+        import yarl
+
+        pace = self.pace_of(url)
+        number = await pace.enter()
+        try:
+            async with (
+                self._budgeted(self._hub.budget_of(url)) as note,
+                self._open().request(
+                    method,
+                    yarl.URL(url, encoded=True),  # as it was signed
+                    headers={**self._hub.headers_for(url), **extra},
+                    allow_redirects=False,
+                    proxy=self._proxy_of(url),
+                ) as response,
+            ):
+                note(response.headers)
+                if response.status >= 400:
+                    raise self._refusal(response, url, pace, number)
+                taken = await take(response)
+            pace.succeeded()
+            return taken
+        except TimeoutError:
+            pace.overloaded(number)
+            raise ServerError(f"{shown(url)} stalled") from None
+        except aiohttp.ClientError as error:
+            raise _translated(error, url) from None  # what it quotes may hold a signature
+        finally:
+            pace.leave()
+
+    def _refusal(
+        self, response: aiohttp.ClientResponse, url: str, pace: Pace, number: int
+    ) -> CrawlError:
+        """The error that a refused request means; a host that cannot keep up is asked less."""
+        status, wait_s = response.status, wait_of(response.headers)
+        if status in _CANNOT_KEEP_UP:
+            asked = status == 429 or "retry-after" in response.headers
+            pace.overloaded(number, wait_s if asked else 0.0)
+        elif status == 416:  # asked for were bytes that the file had
+            return FileChangedError(f"{shown(url)} became shorter while it was read")
+        elif status < 500 and status != 408 and not self._hub.is_own(url):
+            return AddressRefusedError(f"{status} for {shown(url)}")
+        return translate(status, response.headers, shown(url), wait_s)
+
+    def _open(self) -> aiohttp.ClientSession:
+        """The session of this event loop."""
+        if self._session is None:
+            import aiohttp
+            import httpx2
+            from huggingface_hub import constants
+
+            if constants.is_offline_mode():
+                raise PermanentError("the Hub's client is told to stay offline (HF_HUB_OFFLINE)")
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context()),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=min(_CONNECT_S, self._stall_s), sock_read=self._stall_s
+                ),
+                auto_decompress=False,
+                read_bufsize=_BUFFER_BYTES,
+                max_line_size=_MAX_HEADER_BYTES,
+                max_field_size=_MAX_HEADER_BYTES,
+            )
+        return self._session
+
+    def _proxy_of(self, url: str) -> str | None:
+        """The proxy that the environment names for an address."""
+        address = urlsplit(url)
+        host = f"{address.scheme}://{address.netloc}"
+        if host not in self._proxies:
+            named = getproxies()
+            proxy = named.get(address.scheme) or named.get("all")
+            if proxy is not None and proxy_bypass(address.hostname or ""):
+                proxy = None
+            if proxy is not None and not proxy.startswith(("http://", "https://")):
+                raise PermanentError("ranges can be read through http and https proxies only")
+            self._proxies[host] = proxy
+        return self._proxies[host]
+
+    # Budgets and tries.
+
+    @asynccontextmanager
+    async def _budgeted(
+        self, resource: str | None
+    ) -> AsyncIterator[Callable[[Mapping[str, str]], None]]:
+        """One request's place in its budget; yields what is to be told the answer's headers.
+
+        While nothing is known of a budget one request goes ahead, and the others wait for what its
+        answer says: however small the budget is, it is not exceeded.
+        """
+        kept = self._hub.kept
+        scout = await self._take(resource)
+
+        def note(headers: Mapping[str, str]) -> None:
+            if resource is not None:
+                kept.note(headers)
+                if not kept.is_known(resource):
+                    self._says_nothing.add(resource)
+            if scout is not None:
+                scout.set()
+
+        try:
+            yield note
+        finally:
+            kept.done(resource)
+            if scout is not None and resource is not None:
+                del self._scouts[resource]
+                scout.set()
+
+    async def _take(self, resource: str | None) -> asyncio.Event | None:
+        """Wait until the budget admits a request; for the one that goes ahead, what to set then."""
+        kept = self._hub.kept
+        while True:
+            blind = not (
+                resource is None or resource in self._says_nothing or kept.is_known(resource)
+            )
+            if blind and resource in self._scouts:
+                await self._scouts[resource].wait()
+                continue
+            used_up = kept.take(resource)
+            if used_up is None:
+                break
+            await self._sleep(kept.wait_s(used_up))
+            kept.forget(used_up)
+        if not blind or resource is None:
+            return None
+        return self._scouts.setdefault(resource, asyncio.Event())
+
+    async def _retry(self, ask: Callable[[], Awaitable[T]]) -> T:
+        for tried in range(1, MAX_TRIES + 1):
+            try:
+                with self._hub.without_token():
+                    return await ask()
+            except RetryableError as error:
+                if tried == MAX_TRIES:
+                    raise
+                asked_s = error.wait_s if isinstance(error, RateLimitedError) else 0.0
+                # Jitter on top of what the server asks for: who waited together comes one by one.
+                await self._sleep(min(asked_s, MAX_WAIT_S) + self._jitter(backoff_s(tried)))
+        raise AssertionError("unreachable: the last try returns or raises")
+
+
+async def _head_of(response: aiohttp.ClientResponse) -> tuple[int, Mapping[str, str]]:
+    return response.status, response.headers
+
+
+def _strong(etag: str | None) -> str | None:
+    """A strong validator: equal for equal bytes only; weak ones say nothing of bytes."""
+    return etag if etag and not etag.startswith("W/") else None
+
+
+def _translated(error: aiohttp.ClientError, url: str) -> CrawlError:
+    """Our error for a failed request; nothing that might quote a signed address is repeated."""
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return ServerError(f"cannot reach {shown(url)}: {error.os_error}")
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+        return MalformedError(f"{shown(url)}: not an address")
+    return TruncatedError(f"the connection to {shown(url)} broke: {type(error).__name__}")
