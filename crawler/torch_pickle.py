@@ -167,7 +167,8 @@ class _Machine:
         """Put a name that would be imported on top."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise self.error("a global without a name")
-        self.push(Global(f"{module}.{name}"[:_MAX_GLOBAL_CHARACTERS]))
+        found = f"{module}.{name}"[:_MAX_GLOBAL_CHARACTERS]
+        self.push(Global(found if found.isprintable() else ascii(found)))
 
 
 def _text(machine: _Machine, size_bytes: int) -> None:

@@ -11,6 +11,8 @@ import tarfile
 from functools import cache
 from pathlib import Path
 
+from . import archives
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
 MAX_SEED_BYTES = 64 << 10
@@ -250,6 +252,12 @@ def seeds(kind: str, *, real: bool = True) -> tuple[bytes, ...]:
         own = [_gguf(), _gguf(*names, ("tokenizer.ggml.tokens", ["a", "b"]), tensors=3)]
         own.append(_gguf(("general.base_model.0.repo_url", "https://huggingface.co/a/b"), *names))
         found = _files("gguf-vocab", "*.gguf")
+    elif kind == "torch":
+        own = list(archives.ARCHIVES)
+    elif kind == "pickled":
+        own = list(archives.PICKLES)
+    elif kind == "onnx":
+        own = list(archives.MODELS)
     else:
         raise ValueError(f"no seeds of the kind {kind!r}")
     return tuple(own + found) if real else tuple(own)

@@ -51,10 +51,11 @@ from crawler.recipes import find_recipes, parse_recipe, parse_recipes, recipe_do
 from crawler.records import FileEntry, RepoRef, RepoSnapshot, is_repo_id
 from crawler.references import mention_of, repo_ids_in, resolve_paths, resolve_repo_id
 from crawler.snapshot import read_repository
+from crawler.torch_pickle import walk_pickle
 from crawler.traits import context_length_of, facts_of
 from crawler.webhook import MAX_BODY_BYTES, parse_payload
 
-from . import mutations
+from . import archives, mutations
 from .seeds import seeds
 
 CHILD = "me/mine"
@@ -421,6 +422,44 @@ def gguf(data: bytes) -> None:
     _report("x.gguf", data, len(data) + 1_000)
 
 
+def torch(data: bytes) -> None:
+    """A PyTorch archive: directory, local headers and pickle, through the repository's reader."""
+    _report("pytorch_model.bin", data, len(data))
+    _report("pytorch_model.bin", data, len(data) + 1_000)
+
+
+def pickled(data: bytes) -> None:
+    """The pickle of a checkpoint, which is walked and never run."""
+    try:
+        flat = walk_pickle(data, "pytorch_model.bin")
+    except MalformedError as error:
+        _message(error)
+        return
+    for name, tensor in flat.tensors.items():
+        (name + tensor.key + tensor.dtype).encode()
+        _require(len(tensor.shape) == len(tensor.strides), f"{tensor!r:.200}")
+        _require(min((tensor.offset, tensor.storage_words, *tensor.shape)) >= 0, f"{tensor!r:.200}")
+        _require(isinstance(tensor.is_contiguous, bool), "contiguous or not")
+    for name, reason in flat.refused:
+        name.encode()
+        _word(reason, "a reason", 500)
+
+
+def onnx(data: bytes) -> None:
+    """An ONNX model beside the files that its words may stand in."""
+    sizes = {"model.onnx": len(data), "d": 1 << 20}
+
+    def read(path: str, start: int, stop: int) -> bytes:
+        _require(0 <= start <= stop <= sizes[path], f"bytes {start} to {stop} are asked for")
+        return (data if path == "model.onnx" else bytes(sizes[path]))[start:stop]
+
+    report = read_headers(read, [FileEntry(path, size) for path, size in sizes.items()])
+    for tensor in report.tensors:
+        _entries([tensor], sizes[tensor.path])
+    for problem in report.problems:
+        _word(problem.reason, "a problem's reason", MAX_MESSAGE_CHARACTERS)
+
+
 def payload(data: bytes) -> None:
     """A webhook's body; only MalformedError, which quotes no word of it."""
     try:
@@ -497,6 +536,9 @@ TARGETS = {
             mutations.broken_safetensors, mutations.large_safetensors, 10,
         ),
         Target("gguf", gguf, "gguf", mutations.broken_gguf, mutations.large_gguf, 10),
+        Target("torch", torch, "torch", archives.broken_archive, archives.large_archive, 8),
+        Target("pickled", pickled, "pickled", archives.broken_bytes, archives.large_pickle, 8),
+        Target("onnx", onnx, "onnx", archives.broken_bytes, archives.large_onnx, 8),
         Target("payload", payload, "payload", *_JSON, 5),
         Target("cells", cells, "cells", *_JSON, 5),
     )
