@@ -23,23 +23,33 @@ from lineage.weights.weight import RowOrder, Weight
 __all__ = ["PAIRED", "as_converted", "undo_conversion"]
 
 PAIRED = frozenset({
-    "llama", "deci", "baichuan", "internlm2", "minicpm", "xverse", "olmo", "arctic", "deepseek",
-    "granite", "granitemoe", "smollm3", "arcee", "llada", "bailingmoe", "mistral3",
+    "llama", "llama-embed", "mistral3", "deci", "baichuan", "xverse", "internlm2", "minicpm",
+    "olmo", "arctic", "deepseek", "granite", "granitemoe", "granitehybrid", "smollm3", "arcee",
+    "llada", "bailingmoe", "chameleon",
 })  # fmt: skip
 """Architectures whose query and key rows are stored as pairs, not halves."""
-
-_UNCLEAR = frozenset({"chameleon"})
-"""Architectures that permute under conditions that the file does not state."""
 _SHIFTED = frozenset({
     "gemma", "gemma2", "gemma3", "gemma-embedding", "nemotron", "qwen3next", "qwen35", "qwen35moe",
 })  # fmt: skip
 """Architectures whose norms are stored with one added."""
-_UNSHIFTED_NORMS = frozenset({"ssm_norm"})
-_REPLACED = frozenset({"ssm_a"})
-"""Roles whose stored values are not the original's."""
-_SHUFFLED = frozenset({"qwen35", "qwen35moe", "plamo", "plamo2", "plamo3"})
-"""Architectures some of whose matrices are reordered or scaled in ways that are not undone."""
-_KEPT = frozenset({"embed", "head", "final_norm"})
+_UNSHIFTED = frozenset({"ssm_norm"})
+_KEYS_BY_SHARE = frozenset({"baichuan", "xverse"})
+"""Architectures whose keys are paired as if there were heads / key heads of them."""
+
+_EVERYTHING = frozenset({"plamo", "plamo2", "plamo3", "falcon-h1", "bitnet"})
+"""Architectures whose matrices are scaled, rounded or shuffled in ways that are not undone."""
+_CHANGED: dict[str, tuple[str, ...]] = {
+    "chameleon": ("attn_q_norm", "attn_k_norm"),
+    "bailingmoe": ("output",),
+    "jais": ("token_embd", "output"),
+    "bert": ("position_embd",),
+    "qwen3next": ("attn_qkv", "attn_gate", "ssm_in", "ssm_ba", "ssm_conv1d", "ssm_out"),
+    **dict.fromkeys(
+        ("qwen35", "qwen35moe"),
+        ("attn_qkv", "attn_gate", "ssm_alpha", "ssm_beta", "ssm_conv1d", "ssm_out", "ssm_dt"),
+    ),
+}
+"""Tensors that are changed in ways that are not undone, by architecture."""
 
 
 def as_converted(role: Role) -> Role:
@@ -60,24 +70,20 @@ def undo_conversion(weight: Weight, facts: ModelFacts) -> Weight:
     """
     architecture = (facts.model_type or "").lower()
     role, _, mark = weight.key.role.partition(".")
-    if role in _REPLACED:
-        raise MalformedError("the converter stores something else in its place")
-    if architecture in _SHUFFLED and role not in _KEPT:
-        raise MalformedError(f"the converter changes weights of {architecture}")
-    if role in ("q", "k") and mark in ("", "bias"):
-        if architecture in _UNCLEAR:
-            raise MalformedError(f"rows of {architecture} stand in an order that is not stated")
-        if architecture in PAIRED:
-            return replace(weight, order=_pairs(weight, role, facts))
-    is_norm = role.endswith("norm") and not mark and role not in _UNSHIFTED_NORMS
-    if architecture in _SHIFTED and is_norm:
-        return replace(weight, shift=1.0)
-    return weight
+    tensor = weight.name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
+    if tensor == "ssm_a":
+        raise MalformedError("the negative exponential of the original is stored in its place")
+    if architecture in _EVERYTHING or tensor in _CHANGED.get(architecture, ()):
+        raise MalformedError(f"the converter changes this weight of {architecture}")
+    if role in ("q", "k") and mark in ("", "bias") and architecture in PAIRED:
+        return replace(weight, order=_pairs(weight, role, architecture, facts))
+    is_norm = role.endswith("norm") and not mark and tensor not in _UNSHIFTED
+    return replace(weight, shift=1.0) if architecture in _SHIFTED and is_norm else weight
 
 
-def _pairs(weight: Weight, role: str, facts: ModelFacts) -> RowOrder:
+def _pairs(weight: Weight, role: str, architecture: str, facts: ModelFacts) -> RowOrder:
     heads = facts.n_heads if role == "q" else facts.n_kv_heads
-    if heads is None:
+    if heads is None or (architecture in _KEYS_BY_SHARE and facts.n_heads != facts.n_kv_heads):
         raise MalformedError("its rows are reordered by heads, whose number is not stated")
     if weight.is_vector:
         raise MalformedError("its values are reordered by heads")
