@@ -43,6 +43,7 @@ class ChoreWork:
 
     def __post_init__(self) -> None:
         self.note("setup", str(os.getpid()))
+        self.note("parent", str(os.getppid()))
 
     def __call__(self, task: Chore) -> str:
         self.note(f"attempt.{task.name}", str(os.getpid()))

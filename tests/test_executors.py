@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from fake_work import Chore, Chores, ChoreWork, wait_for
+from ray_settings import NODE, prepare
 
 from lineage.errors import UsageError
 from lineage.pipeline.executors import Done, ExecutorError, Failed, LocalExecutor, RayExecutor
@@ -24,19 +26,23 @@ from lineage.pipeline.executors.dispatch import Died, dispatch
 
 
 @pytest.fixture(scope="module")
-def ray_here(tmp_path_factory) -> Iterator[None]:
+def ray_here() -> Iterator[None]:
     """A Ray of this machine, for all tests of this module."""
-    ray = pytest.importorskip("ray", reason="Ray (herdbook[cluster]) is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token is left in the home folder
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Its sockets want a short path.
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="hbray", ignore_cleanup_errors=True) as folder,
+    ):
+        prepare(patch, folder)
+        import ray
+
         ray.init(
             address="local",
             num_cpus=2,
-            object_store_memory=80 << 20,
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
+            **NODE,
         )
         yield
         ray.shutdown()

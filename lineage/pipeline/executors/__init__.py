@@ -6,6 +6,7 @@ of them pass one suite of behaviour (``tests/test_executors.py``).
 
 from __future__ import annotations
 
+from lineage.errors import UsageError
 from lineage.pipeline.executors.local import LocalExecutor
 from lineage.pipeline.executors.protocol import (
     Done,
@@ -28,4 +29,22 @@ __all__ = [
     "RayExecutor",
     "Setup",
     "Work",
+    "make_executor",
 ]
+
+
+def make_executor(
+    name: str, workers: int | None = None, address: str | None = None, num_gpus: float = 0.0
+) -> Executor:
+    """The executor called `name`: ``local`` or ``ray``.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be used so: Ray's options without Ray, or Ray is not installed.
+    """
+    if name == "ray":
+        return RayExecutor(address=address, num_gpus=num_gpus, actors=workers)
+    if address is not None or num_gpus:
+        raise UsageError("--address and --num-gpus are for --executor ray")
+    return LocalExecutor(workers=workers or 1)

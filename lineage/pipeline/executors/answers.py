@@ -6,6 +6,7 @@ Both ends are this program on machines of one owner; nothing that was read from 
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from lineage.pipeline.executors.protocol import Work
 __all__ = ["answer_to", "answered", "reason_of", "returned", "told_failure"]
 
 _MAX_REASON = 2_000
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")  # Ray paints its tracebacks
 
 
 def answer_to(work: Work[Any, Any], task: bytes) -> bytes:
@@ -56,6 +58,6 @@ def reason_of(error: BaseException) -> str:
     >>> reason_of(ValueError("no such row"))
     'ValueError: no such row'
     """
-    text = " ".join(str(error).split())
+    text = " ".join(_COLOURS.sub("", str(error)).split())
     name = type(error).__name__
     return f"{name}: {text}"[:_MAX_REASON] if text else name

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import pickle
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -184,7 +185,7 @@ def _reach(address: str) -> None:
 class _Place:
     """The actor: a worker's life on another machine."""
 
-    def __init__(self, setup: Setup[Any, Any]) -> None:
+    def __init__(self, setup: bytes) -> None:
         self._setup = setup
         self._work: Work[Any, Any] | None = None
 
@@ -192,7 +193,7 @@ class _Place:
         """Make the work; not in ``__init__``, whose exceptions Ray takes for a death."""
 
         def make() -> None:
-            self._work = self._setup()
+            self._work = pickle.loads(self._setup)()
 
         return answered(make)
 
@@ -225,7 +226,8 @@ class _RayWorker:
         try:
             answer: bytes = ray.get(self.owed)
         except ray.exceptions.RayError as error:
-            return Died(f"the worker died ({reason_of(error)})")
+            # Ray adds a page of advice to its first sentences.
+            return Died(f"the worker died ({reason_of(error):.400})")
         return answer
 
     def close(self) -> None:
@@ -257,7 +259,7 @@ class _RayCrew:
             max_task_retries=0,
             scheduling_strategy="SPREAD",
         )(_Place)
-        self._setup = setup
+        self._setup = pickle.dumps(setup)
 
     def hire(self) -> _RayWorker:
         """Ask for an actor; it begins when and where there is room."""
