@@ -319,6 +319,14 @@ def test_a_batch_is_entered_whole_or_not_at_all(book):
     assert len(fingerprint_rows(book)) == 1
 
 
+def test_a_reason_that_quotes_what_is_no_text_does_not_cost_the_batch_its_lines(book):
+    record_fingerprints(
+        book, [line(reason="bad \ud800", given_up=("\udfff",)), line(repo_id="b/b")]
+    )
+    first, _ = fingerprint_rows(book)
+    assert (first.reason, first.given_up) == ("bad \\ud800", ("\\udfff",))
+
+
 OLD = """CREATE TABLE fingerprint (repo_id VARCHAR NOT NULL, revision VARCHAR NOT NULL,
  scheme VARCHAR NOT NULL, digest VARCHAR, format VARCHAR, bytes_read BIGINT NOT NULL,
  requests INTEGER NOT NULL, weight_bytes BIGINT NOT NULL, n_tensors INTEGER NOT NULL,

@@ -83,7 +83,7 @@ def record_fingerprints(connection: duckdb.DuckDBPyConnection, rows: Sequence[Le
     table = pa.table(
         {
             name: pa.array(
-                [getattr(row, name) for row in best.values()],
+                [_storable(getattr(row, name)) for row in best.values()],
                 kinds.get(name, pa.string() if name in texts else None),
             )
             for name in _NAMES
@@ -127,6 +127,13 @@ def done(
             [scheme, stage],
         ).fetchall()
     )
+
+
+def _storable(value: object) -> object:
+    """Sentences may quote what is no Unicode text; it must not cost the batch its lines."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    return [_storable(one) for one in value] if isinstance(value, tuple) else value
 
 
 def _worth(row: LedgerRow) -> tuple[bool, int]:
