@@ -1,9 +1,9 @@
 """Throughput of the sketch kernels on the CPU, and memory of a whole-file stream.
 
 Run with ``python -m benchmarks.sketch_cpu [--checkpoint-gb 20] [--folder DIR]``. Prints GB of
-stored words per second next to this machine's copy bandwidth, measured in the same run (bytes copied per
-second; reading and writing them moves twice as many), with one thread and with all; then streams a
-synthetic checkpoint from a sparse file in a child process and reports its peak memory.
+stored words per second next to this machine's copy bandwidth, measured in the same run (bytes
+copied per second; reading and writing them moves twice as many), with one thread and with all. Then
+streams a synthetic checkpoint from a sparse file in a child process and reports its peak memory.
 """
 
 from __future__ import annotations

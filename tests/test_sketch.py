@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -20,9 +22,11 @@ from lineage.weights.sketch import (
     NoDeviceError,
     batch,
     cosine_top_k,
+    fused,
     nearest_simhash,
     resolve_device,
     sketch_fingerprints,
+    sketcher,
 )
 from lineage.weights.sketch.digest import block_lanes, place_lanes
 from lineage.weights.sketch.joins import NO_DIGEST, norm_vector_digest
@@ -600,6 +604,60 @@ def test_cuda_gives_the_digests_and_simhashes_of_the_cpu():
     assert everything(sketch_fingerprints(fingerprints, device="cuda")) == everything(
         sketch_fingerprints(fingerprints, device="cpu")
     )
+
+
+@pytest.mark.skipif(
+    find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1",
+    reason="the Triton kernel runs here only with triton installed and TRITON_INTERPRET=1",
+)
+def test_the_fused_kernel_interpreted_gives_what_torch_gives(monkeypatch):
+    values = gaussian(9, 1500)
+    values[0, :4], values[1, 7], values[2, 1030] = 0, np.nan, np.inf
+    values[3] += 1e6
+    values[4] = 0
+    values[5, :3] = (1e30, -1e-30, 1e-40)
+    tiny = (values * 1e-42).astype(np.float32)
+    fp8 = np.random.default_rng(1).integers(0, 256, (3, 1024), np.uint8)
+    fingerprints = [
+        model({
+            KEY: sample(values, rows=range(0, 27, 3)), TensorKey("b"): sample(values, "BF16"),
+            TensorKey("t"): sample(tiny), TensorKey("k"): sample(gaussian(20, 2048), "F16"),
+            TensorKey("e"): Sample("e", "F8_E4M3", (3, 1024), (0, 1, 2), fp8.tobytes()),
+            TensorKey("f"): Sample("f", "F8_E5M2", (3, 1024), (0, 1, 2), fp8.tobytes()),
+        }),
+    ]  # fmt: skip
+    expected = sketch_fingerprints(fingerprints, device="cpu")
+    used = []
+    monkeypatch.setattr(
+        sketcher, "can_fuse",
+        lambda device, *what: used.append(what) or fused.can_fuse(torch.device("cuda"), *what),
+    )  # fmt: skip
+    found = sketch_fingerprints(fingerprints, device="cpu")
+    assert {dtype for dtype, _ in used} >= set(fused.FUSED_DTYPES)
+    assert everything(found) == everything(expected)
+    for a, b in zip(expected, found, strict=True):
+        for key, one in a.tensors.items():
+            other = b.tensors[key]
+            assert (one.mean, one.std, one.kurtosis) == pytest.approx(
+                (other.mean, other.std, other.kurtosis), rel=1e-5, abs=1e-12, nan_ok=True
+            )
+            np.testing.assert_allclose(one.row_norms, other.row_norms, rtol=1e-6)
+            np.testing.assert_array_equal(one.projection, other.projection)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 60), st.integers(1, 3000), st.integers(0, 99))
+def test_tiles_of_the_fused_kernel_hold_each_row_once(n_rows, n_columns, seed):
+    rng = np.random.default_rng(seed)
+    rows, slots = rng.integers(0, 10**9, n_rows), np.sort(rng.integers(0, 4, n_rows))
+    order, tiles, shifts, owners = fused._tiles(rows, slots, n_columns)
+    assert sorted(order) == list(range(n_rows))
+    assert (tiles[0], tiles[-1], len(tiles)) == (0, n_rows, len(shifts) + 1)
+    for a, b, shift, owner in zip(tiles, tiles[1:], shifts, owners, strict=False):
+        own = order[a:b]
+        assert 1 <= len(own) <= 8
+        assert set(slots[own]) == {owner}
+        assert {int(r) * n_columns % 1024 for r in rows[own]} == {shift}
 
 
 # --- search --------------------------------------------------------------------------------------

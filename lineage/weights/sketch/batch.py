@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from crawler.errors import MalformedError
 from lineage.weights.fingerprint import Fingerprint, Sample
 from lineage.weights.roles import TensorKey
-from lineage.weights.sketch.decode import WORD_BYTES, decode_words, is_decoded_there
+from lineage.weights.sketch.decode import WORD_BYTES, is_decoded_there
 from lineage.weights.sketch.device import resolve_device
 from lineage.weights.sketch.digest import BLOCK_BYTES
 from lineage.weights.sketch.joins import (
@@ -263,11 +263,14 @@ def _feed_chunk(sketcher: Sketcher, chunk: Sequence[_Piece], staging: Staging) -
     there = staging.send()
     number, slot, place = np.concatenate(rows), np.concatenate(slots), np.concatenate(places)
     words = there[value_bytes:].view(len(number), word_bytes // len(number))
-    if word_bytes:
-        sketcher.feed_bytes(words, number, slot, chunk[0].bytes[0])
-    if value_bytes:
-        decoded = there[:value_at].view(torch.float32).view(len(number), -1)
+    piece = chunk[0]
+    if piece.entry.values is None:
+        sketcher.feed_words(
+            words, piece.entry.sample.dtype, number, slot, place, piece.bytes[0], piece.columns[0]
+        )
     else:
-        decoded = decode_words(words, chunk[0].entry.sample.dtype)
-    sketcher.feed_values(decoded, number, slot, place, chunk[0].columns[0])
+        if word_bytes:
+            sketcher.feed_bytes(words, number, slot, piece.bytes[0])
+        decoded = there[:value_at].view(torch.float32).view(len(number), -1)
+        sketcher.feed_values(decoded, number, slot, place, piece.columns[0])
     staging.release()

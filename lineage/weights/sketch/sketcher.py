@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lineage.weights.roles import TensorKey
+from lineage.weights.sketch.decode import WORD_BYTES, decode_words
 from lineage.weights.sketch.digest import block_lanes
+from lineage.weights.sketch.fused import can_fuse, measure_fused
 from lineage.weights.sketch.mixing import key_hash
 from lineage.weights.sketch.segments import SEGMENT, measure_segments
 from lineage.weights.sketch.simhash import BUCKETS, fold, segment_signs
@@ -79,6 +81,46 @@ class Sketcher:
         self._asides = np.array([slot.is_vector for slot in slots], bool)
         self._buckets = torch.zeros((len(slots), BUCKETS), dtype=torch.int64, device=device)
 
+    def feed_words(
+        self,
+        words: Tensor,
+        dtype: str,
+        rows: Rows,
+        slots: Rows,
+        places: Rows,
+        first_byte: int = 0,
+        first_column: int = 0,
+    ) -> None:
+        """Digest and measure rows of words that the device decodes.
+
+        Parameters are those of :meth:`feed_bytes` and :meth:`feed_values`.
+        """
+        n_columns = words.shape[1] // WORD_BYTES[dtype]
+        whole = n_columns == self.slots[int(slots[0])].n_columns
+        if whole and can_fuse(self.device, dtype, n_columns):
+            self._feed_fused(words, dtype, rows, slots, places, n_columns)
+            return
+        self.feed_bytes(words, rows, slots, first_byte)
+        self.feed_values(decode_words(words, dtype), rows, slots, places, first_column)
+
+    def _feed_fused(
+        self, words: Tensor, dtype: str, rows: Rows, slots: Rows, places: Rows, n_columns: int
+    ) -> None:
+        numbers, n_segments = self._to_device(slots), -(-n_columns // SEGMENT)
+        chosen, local = np.unique(slots, return_inverse=True)
+        signs = self._signs(rows, slots, 0, n_segments)
+        found = measure_fused(words, dtype, rows, local, len(chosen), signs)
+        self.tally.add_blocks(found.lanes, self._to_device(rows), numbers, 0)
+        norms = self._to_device(self._norm_places(slots, places))
+        full = n_columns // SEGMENT
+        for own, width in ((slice(0, full), SEGMENT), (slice(full, None), n_columns % SEGMENT)):
+            if found.statistics[:, own].numel():
+                statistics = found.statistics[:, own].flatten(0, 1)
+                counts = found.counts[:, own].flatten(0, 1)
+                each = len(statistics) // len(rows)
+                self.tally.add_segments(Segments(statistics, counts, numbers, norms, each, width))
+        self._buckets.index_add_(0, self._to_device(chosen), found.buckets.to(torch.int64))
+
     def feed_bytes(self, words: Tensor, rows: Rows, slots: Rows, first_byte: int = 0) -> None:
         """Digest rows of stored bytes.
 
@@ -115,11 +157,7 @@ class Sketcher:
         width = values.shape[1]
         full = width // SEGMENT * SEGMENT
         numbers = self._to_device(slots)
-        keys = self._to_device(self._hashes[slots])
-        signs = segment_signs(
-            keys, self._to_device(rows), first_column // SEGMENT, -(-width // SEGMENT)
-        )
-        signs *= self._to_device(~self._asides[slots])[:, None]
+        signs = self._signs(rows, slots, first_column // SEGMENT, -(-width // SEGMENT))
         norms = self._to_device(self._norm_places(slots, places))
         for start, stop in ((0, full), (full, width)):
             if start == stop:
@@ -145,6 +183,11 @@ class Sketcher:
                     standardised[start:stop], rows[start:stop],
                     self.slots[number].n_columns, first_column,
                 )  # fmt: skip
+
+    def _signs(self, rows: Rows, slots: Rows, first: int, n_segments: int) -> Tensor:
+        keys = self._to_device(self._hashes[slots])
+        signs = segment_signs(keys, self._to_device(rows), first, n_segments)
+        return signs * self._to_device(~self._asides[slots])[:, None]
 
     def _norm_places(self, slots: Rows, places: Rows) -> Rows:
         kept = places < self._n_norms[slots]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from crawler.errors import MalformedError, TruncatedError
 from lineage.weights.fingerprint import Sample
-from lineage.weights.sketch.decode import WORD_BYTES, decode_words
+from lineage.weights.sketch.decode import WORD_BYTES
 from lineage.weights.sketch.device import resolve_device
 from lineage.weights.sketch.digest import BLOCK_BYTES
 from lineage.weights.sketch.joins import (
@@ -140,14 +140,17 @@ class StreamSketch:
         host.reshape(stored.shape)[:] = stored
         words = self._staging.send().view(stored.shape)
         slots = np.full(len(rows), reader.number, np.int64)
-        self._sketcher.feed_bytes(words, rows, slots, first_byte)
-        if reader.decodes is not None:
-            values = (
-                decode_words(words, weight.dtype) if reader.decodes
-                else torch.from_numpy(_sample(weight, host.tobytes(), tuple(rows)).values.copy())
-            )  # fmt: skip
-            first_column = first_byte // reader.step_bytes * reader.step_columns
-            self._sketcher.feed_values(values.to(self._device), rows, slots, rows, first_column)
+        first_column = first_byte // reader.step_bytes * reader.step_columns
+        if reader.decodes:
+            self._sketcher.feed_words(
+                words, weight.dtype, rows, slots, rows, first_byte, first_column
+            )
+        else:
+            self._sketcher.feed_bytes(words, rows, slots, first_byte)
+        if reader.decodes is False:
+            sample = _sample(weight, host.tobytes(), tuple(rows.tolist()))
+            values = torch.from_numpy(sample.values.copy()).to(self._device)
+            self._sketcher.feed_values(values, rows, slots, rows, first_column)
         self._staging.release()
 
     def finish(self) -> ModelSketch:
