@@ -76,8 +76,12 @@ def _field(number: int, data: bytes | int) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(data)) + data
 
 
+def _body(name: str, more: bytes) -> bytes:
+    return _field(1, 2) + _field(1, 3) + _field(2, 1) + _field(8, name.encode()) + more
+
+
 def _initialiser(name: str, more: bytes) -> bytes:
-    return _field(5, _field(1, 2) + _field(1, 3) + _field(2, 1) + _field(8, name.encode()) + more)
+    return _field(5, _body(name, more))
 
 
 _PLACE = b"".join(
@@ -97,6 +101,15 @@ def broken_bytes(rng: random.Random, pool: Sequence[bytes], limit: int) -> bytes
     for _ in range(rng.choice((0, 1, 1, 2, 4, 8))):
         _break(rng, data, pool)
     return bytes(data[:limit])
+
+
+def broken_onnx(rng: random.Random, pool: Sequence[bytes], limit: int) -> bytes:
+    """A broken model, or broken initialisers in a model whose lengths are right."""
+    if rng.random() < 0.4:
+        return broken_bytes(rng, pool, limit)
+    bodies = _body("a", _PLACE + _field(14, 1)), _body("b", _field(9, bytes(24)))
+    items = [_field(5, broken_bytes(rng, bodies, limit // 4)) for _ in range(rng.choice((1, 2, 3)))]
+    return _field(7, _NODE + b"".join(items))
 
 
 def _break(rng: random.Random, data: bytearray, pool: Sequence[bytes]) -> None:

@@ -425,7 +425,6 @@ def gguf(data: bytes) -> None:
 def torch(data: bytes) -> None:
     """A PyTorch archive: directory, local headers and pickle, through the repository's reader."""
     _report("pytorch_model.bin", data, len(data))
-    _report("pytorch_model.bin", data, len(data) + 1_000)
 
 
 def pickled(data: bytes) -> None:
@@ -538,7 +537,7 @@ TARGETS = {
         Target("gguf", gguf, "gguf", mutations.broken_gguf, mutations.large_gguf, 10),
         Target("torch", torch, "torch", archives.broken_archive, archives.large_archive, 8),
         Target("pickled", pickled, "pickled", archives.broken_bytes, archives.large_pickle, 8),
-        Target("onnx", onnx, "onnx", archives.broken_bytes, archives.large_onnx, 8),
+        Target("onnx", onnx, "onnx", archives.broken_onnx, archives.large_onnx, 8),
         Target("payload", payload, "payload", *_JSON, 5),
         Target("cells", cells, "cells", *_JSON, 5),
     )
