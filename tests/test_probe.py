@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from lineage.weights.runs import leading_runs, row_runs, rows_in, spans_of
 from lineage.weights.stages import BUDGET_BYTES, LADDER, STAGES, spread
 from lineage.weights.weight import Part, RowOrder, Weight
 
+ROOT = Path(__file__).resolve().parent.parent
 ANCHORS = tuple(range(60, 150))
 ENOUGH = 1 << 40
 SMALL = Shape("small", 64, 176, 8, 32, 1500)
@@ -403,7 +405,7 @@ def test_packed_rows_are_read_from_row_zero_in_whole_units_of_every_part():
     assert block.spans == (
         ("words", "m", 0, 100), ("zeros", "m", 800, 810), ("groups", "m", 820, 1076)
     )  # fmt: skip
-    assert leading_runs(weight, 33) == ((0, 40),)
+    assert leading_runs(weight, 33) == row_runs(weight, [20, 35]) == ((0, 40),)
     assert spans_of(weight, ((0, 40),))[1] == ("zeros", "m", 800, 820)
 
 
@@ -550,3 +552,13 @@ def test_the_ladder_is_sound():
     assert [stage.number for stage in STAGES] == list(range(len(STAGES)))
     assert [step.stage for step in LADDER] == sorted(step.stage for step in LADDER)
     assert len({step.name for step in LADDER}) == len(LADDER)
+
+
+def test_every_stage_and_every_step_of_the_ladder_stands_in_the_documentation_in_order():
+    page = (ROOT / "docs" / "probe-plan.md").read_text(encoding="utf-8")
+    for stage in STAGES:
+        assert f"| {stage.number} | {stage.reads} | {stage.where} | {stage.answers} |" in page
+    rows = [f"| {s.name} | {s.stage} | {'yes' if s.apart else ''} |" for s in LADDER]
+    assert "\n".join(rows) in page
+    assert SCHEME in page
+    assert f"{BUDGET_BYTES:,} bytes" in page
