@@ -28,10 +28,10 @@ from lineage.weights.sketch.simhash import BUCKETS
 __all__ = ["FUSED_DTYPES", "Fused", "can_fuse", "measure_fused"]
 
 FUSED_DTYPES = {
-    "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "BF16": torch.int16, "F16": torch.float16, "F32": torch.float32,
+    "F8_E4M3": torch.uint8, "F8_E5M2": torch.uint8,
 }  # fmt: skip
-"""Dtypes the kernel decodes."""
+"""Dtypes the kernel decodes, and as what it loads their words."""
 _TILE_ROWS = 8
 """Rows of one program at most: their sums of buckets stay in registers."""
 
@@ -117,7 +117,7 @@ def measure_fused(
         signs, table[0], table[1], lanes, statistics, counts, buckets,
         n_columns, n_segments, n_blocks, words.shape[1] // 8,
         *inverses, *scalings,
-        WORD_BYTES=values.element_size(), SEGMENT=SEGMENT,
+        KIND=dtype, WORD_BYTES=values.element_size(), SEGMENT=SEGMENT,
         BLOCK_WORDS=BLOCK_BYTES // 8, num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
     return Fused(lanes, statistics, counts.to(torch.int64), buckets)

@@ -1,7 +1,7 @@
 """The Triton kernel of :mod:`lineage.weights.sketch.fused`."""
 
 # mypy: ignore-errors
-# ruff: noqa: ANN001, ANN201
+# ruff: noqa: ANN001, ANN201, ANN202
 
 from __future__ import annotations
 
@@ -22,12 +22,31 @@ _INFINITE = tl.constexpr(0x7F800000)
 
 
 @triton.jit
+def _decode(words, KIND: tl.constexpr):
+    """Exact float32 values of words; those of bfloat16 and of eight bits come as integers.
+
+    Done on the bits, since conversions of subnormals and of what is no number differ by device.
+    """
+    if KIND == "BF16":
+        return (words.to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    elif KIND == "F8_E5M2":
+        return (words.to(tl.int16) << 8).to(tl.float16, bitcast=True).to(tl.float32)
+    elif KIND == "F8_E4M3":
+        word = words.to(tl.int32)
+        half = (((word & 0x80) << 8) | ((word & 0x7F) << 7)).to(tl.int16)
+        value = half.to(tl.float16, bitcast=True).to(tl.float32) * 256.0
+        return tl.where((word & 0x7F) == 0x7F, float("nan"), value)
+    else:
+        return words.to(tl.float32)
+
+
+@triton.jit
 def sketch_rows(
     values, words, order, tiles, shifts, owners, signs, first_factors, second_factors,
     lanes, statistics, counts, buckets,
     n_columns, n_segments, n_blocks, n_words,
     inverse, last_inverse, scaling, last_scaling,
-    WORD_BYTES: tl.constexpr, SEGMENT: tl.constexpr, BLOCK_WORDS: tl.constexpr,
+    KIND: tl.constexpr, WORD_BYTES: tl.constexpr, SEGMENT: tl.constexpr, BLOCK_WORDS: tl.constexpr,
 ):  # fmt: skip
     """Sketch one segment of each row of a tile; the grid is tiles × segments of a row."""
     tile = tl.program_id(0)
@@ -43,7 +62,7 @@ def sketch_rows(
     for place in range(begin, end):
         row = tl.load(order + place)
         at = row * n_columns + segment * SEGMENT + column
-        raw = tl.load(values + at, mask=inside, other=0.0).to(tl.float32)
+        raw = _decode(tl.load(values + at, mask=inside, other=0), KIND)
         bits = raw.to(tl.int32, bitcast=True) & 0x7FFFFFFF
         finite = bits < _INFINITE
         x = tl.where(finite, raw, 0.0)
