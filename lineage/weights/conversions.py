@@ -83,7 +83,8 @@ def undo_conversion(weight: Weight, facts: ModelFacts) -> Weight:
 
 def _pairs(weight: Weight, role: str, architecture: str, facts: ModelFacts) -> RowOrder:
     heads = facts.n_heads if role == "q" else facts.n_kv_heads
-    if heads is None or (architecture in _KEYS_BY_SHARE and facts.n_heads != facts.n_kv_heads):
+    by_share = role == "k" and architecture in _KEYS_BY_SHARE
+    if heads is None or (by_share and facts.n_heads != facts.n_kv_heads):
         raise MalformedError("its rows are reordered by heads, whose number is not stated")
     if weight.is_vector:
         raise MalformedError("its values are reordered by heads")

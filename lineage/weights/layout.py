@@ -77,8 +77,10 @@ class _Sorting:
         self.keys: set[TensorKey] = set()
         self.named: dict[str, TensorEntry] = {}
         for entry in entries:
-            if self.named.setdefault(entry.name, entry) is not entry:
+            if entry.name in self.named:
                 self.passed_over.append((entry.name, "a tensor of this name stands there already"))
+            else:
+                self.named[entry.name] = entry
         anchors = {name: anchor_of(name, self.named) for name in self.named}
         self.anchors = {name: anchor for name, anchor in anchors.items() if anchor is not None}
         self.owner = {

@@ -1,4 +1,4 @@
-"""Recipe of ``gptq_awq.npz``: small layers packed and unpacked by GPTQModel 7.7.0 and AutoAWQ 0.2.9.
+"""Recipe of ``gptq_awq.npz``: small layers packed by GPTQModel 7.7.0 and AutoAWQ 0.2.9.
 
 These libraries want a GPU to be installed, so their words and values are kept here; only their
 packing and unpacking in Python is used, on a CPU. GPTQModel needs its sources on the path with

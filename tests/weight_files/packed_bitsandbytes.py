@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+
 from weight_files import Written
 
 HIDDEN, FFN = 128, 192

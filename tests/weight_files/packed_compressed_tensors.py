@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+
 from weight_files import Written
 
 ROWS, COLUMNS = 64, 128

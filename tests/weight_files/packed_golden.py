@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+
 from weight_files import Written
 
 _GOLDEN = Path(__file__).parent.parent / "golden"

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from safetensors.torch import save_file
+
 from weight_files import Written
 
 

@@ -78,6 +78,6 @@ class Encoding:
             If it is missing and there is no default, or is no such number.
         """
         text = self.text(key, None if default is None else str(default))
-        if not text.isdecimal() or int(text) > _MAX_NUMBER:
+        if not (text.isascii() and text.isdecimal()) or int(text) > _MAX_NUMBER:
             raise MalformedError(f"{self.name} has no usable {key}: {text}")
         return int(text)

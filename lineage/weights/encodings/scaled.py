@@ -114,7 +114,7 @@ def scaled_codes(
 
 def _width(encoding: Encoding) -> int:
     bits = encoding.text("code")[1:]
-    if not bits.isdecimal() or not 1 <= int(bits) <= 8:
+    if len(bits) != 1 or not "1" <= bits <= "8":
         raise MalformedError(f"integers of {bits} bits are not packed")
     return int(bits)
 
