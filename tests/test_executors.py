@@ -381,3 +381,9 @@ class TestRayAlone:
 
         assert len(list(RayExecutor().map(Chores(tmp_path), [Chore("a")]))) == 1
         assert ray.is_initialized()
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("ray_here")
+    def test_another_cluster_than_the_connected_one_is_not_taken_for_it(self, tmp_path):
+        with pytest.raises(ExecutorError, match="has a connection to Ray"):
+            list(RayExecutor("auto").map(Chores(tmp_path), [Chore("a")]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import math
 import os
 import pickle
 import socket
@@ -93,7 +94,7 @@ class RayExecutor:
     ) -> Iterator[Outcome[Task, Result]]:
         """Do every task; see `Executor.map`.
 
-        A connection to Ray that exists already is used, and left open.
+        A connection to Ray that exists already is used, and left open, if no address is given.
 
         Raises
         ------
@@ -116,11 +117,13 @@ class RayExecutor:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported
         import ray
 
-        if ray.is_initialized():
-            yield
-            return
         address = self.address or os.environ.get("RAY_ADDRESS") or "local"
         _reach(address)
+        if ray.is_initialized():
+            if self.address is not None:
+                raise ExecutorError(f"this process has a connection to Ray; {address} is one more")
+            yield
+            return
         alone: dict[str, Any] = {}
         if address == "local":
             alone = {"object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
@@ -163,8 +166,11 @@ def _fitting(wanted: Mapping[str, float], resources: Mapping[str, float]) -> int
 
     >>> _fitting({"CPU": 1, "GPU": 0.5}, {"CPU": 16.0, "GPU": 2.0})
     4
+    >>> _fitting({"CPU": 0.1, "GPU": 0}, {"CPU": 0.3})
+    3
     """
-    return min(int(resources.get(name, 0) / each) for name, each in wanted.items() if each)
+    room = (resources.get(name, 0) / each for name, each in wanted.items() if each)
+    return math.floor(min(room) + 1e-9)  # 0.3 / 0.1 is less than 3
 
 
 def _reach(address: str) -> None:
