@@ -562,3 +562,17 @@ def test_every_stage_and_every_step_of_the_ladder_stands_in_the_documentation_in
     assert "\n".join(rows) in page
     assert SCHEME in page
     assert f"{BUDGET_BYTES:,} bytes" in page
+
+
+def test_a_weight_whose_only_part_belongs_to_all_rows_is_read_whole():
+    part = Part("words", "X", "m", 0, 50, 0, 0)
+    weight = Weight(TensorKey("up", 0), True, "up", "X", (10, 5), (part,))
+    (block,) = plan_probe([weight], 2, budget_bytes=50).blocks
+    assert block.rows == tuple(range(10))
+    assert block.spans == (("words", "m", 0, 50),)
+
+
+def test_a_single_row_of_another_weight_between_rotary_heads_is_cut_out():
+    part = Part("words", "BF16", "m", 0, 160, 1, 16)
+    weight = matrix("q", (8, 8), parts=(part,), order=RowOrder(4, 5, halves=True))
+    assert leading_runs(weight, 8) == ((0, 4), (5, 9))
