@@ -133,7 +133,7 @@ class _Search:
         """Neighbours within small buckets (buckets × size, -1: nobody), all in one product."""
         numbers = torch.from_numpy(members).to(self.device)
         signs = self._signs(numbers.clamp(min=0))
-        distance = _distances(signs, signs)
+        distance = _distances(signs @ signs.mT)
         absent = numbers < 0
         itself = torch.eye(members.shape[1], dtype=torch.bool, device=self.device)
         excluded = absent[:, :, None] | absent[:, None, :] | itself
@@ -153,19 +153,24 @@ class _Search:
         found = []
         for row, own in enumerate(tiles):
             signs, best = self._signs(own), None
-            for others in tiles[row if self.max_distance is not None else 0 :]:
-                distance = _distances(signs, self._signs(others))
-                if self.max_distance is not None:
-                    near = (distance <= self.max_distance) & (own[:, None] < others)
-                    i, j = near.nonzero(as_tuple=True)
-                    found.append(_table(own[i], others[j], distance[i, j]))
-                    continue
+            if self.max_distance is not None:
+                found += [self._near(own, signs, others) for others in tiles[row:]]
+                continue
+            for others in tiles:
+                distance = _distances(signs @ self._signs(others).mT)
                 keys = (distance << 32 | others).masked_fill_(own[:, None] == others, _FAR)
                 keys = keys if best is None else torch.cat([best, keys], dim=1)
                 best = keys.topk(min(self.k or 0, keys.shape[1]), dim=1, largest=False).values
             if best is not None:
                 found.append(_unpacked(own[:, None].expand_as(best), best))
         return found
+
+    def _near(self, own: Tensor, signs: Tensor, others: Tensor) -> NDArray[np.int64]:
+        """Pairs of one tile; most are far, so distances are taken of the near ones only."""
+        products = signs @ self._signs(others).mT
+        near = (products >= _BITS - 2 * (self.max_distance or 0)) & (own[:, None] < others)
+        i, j = near.nonzero(as_tuple=True)
+        return _table(own[i], others[j], _distances(products[i, j]))
 
     def _signs(self, numbers: Tensor) -> Tensor:
         """±1 for every bit: … × 1,024."""
@@ -175,8 +180,8 @@ class _Search:
         return bits.flatten(-2).to(kind).mul_(2).sub_(1)
 
 
-def _distances(first: Tensor, second: Tensor) -> Tensor:
-    return (_BITS - (first @ second.mT).to(torch.int64)) >> 1
+def _distances(products: Tensor) -> Tensor:
+    return (_BITS - products.to(torch.int64)) >> 1
 
 
 def _unpacked(firsts: Tensor, keys: Tensor) -> NDArray[np.int64]:
