@@ -559,3 +559,19 @@ def test_of_several_gguf_files_the_largest_is_read(gguf_file):
 def test_nothing_to_read_is_no_problem():
     report = read_headers(Folder({}), [FileEntry("README.md", 3)])
     assert (report.format, report.tensors, report.problems) == ("none", (), ())
+
+
+def test_an_index_without_measure_is_not_read(monkeypatch):
+    monkeypatch.setattr("crawler.headers.MAX_INDEX_BYTES", 10)
+    folder = Folder(shards("a", "b", index={"a": 0, "b": 1}))
+    report = read_headers(folder, folder.entries)
+    assert len(report.tensors) == 2
+    assert "too many for an index" in report.problems[0].reason
+
+
+def test_more_tensors_than_any_model_has_end_the_reading(monkeypatch):
+    monkeypatch.setattr("crawler.headers._MAX_TENSORS", 1)
+    folder = Folder(shards("ab", "c", index={"a": 0, "b": 0, "c": 1}))
+    report = read_headers(folder, folder.entries)
+    assert [tensor.name for tensor in report.tensors] == ["a", "b"]
+    assert "2 tensors were found before" in report.problems[0].reason

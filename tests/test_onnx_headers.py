@@ -275,3 +275,15 @@ def test_a_flipped_byte_is_read_or_refused(at, value):
     data[at % len(data)] = value
     for entry in read({"model.onnx": bytes(data), "d": bytes(30)}).tensors:
         assert 0 <= entry.start <= entry.stop
+
+
+def test_many_initialisers_that_cannot_be_read_are_few_problems():
+    report = read_one(onnx_file(*[tensor(f"w{i}", raw=bytes(3)) for i in range(130)]))
+    assert len(report.problems) == 101
+    assert "30 more initialisers" in report.problems[-1].reason
+
+
+def test_more_initialisers_than_any_model_has_are_refused(monkeypatch):
+    monkeypatch.setattr("crawler.onnx_headers._MAX_INITIALISERS", 3)
+    report = read_one(onnx_file(*[tensor(f"w{i}") for i in range(4)]))
+    assert "more than 3 initialisers" in report.problems[0].reason

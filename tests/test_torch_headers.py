@@ -18,8 +18,10 @@ from crawler import torch_pickle
 from crawler.errors import MalformedError, TruncatedError
 from crawler.headers import read_headers
 from crawler.records import FileEntry
+from crawler.torch_headers import _unusable
 from crawler.torch_pickle import walk_pickle
 from crawler.torch_records import StoredTensor
+from crawler.zip_directory import ZipRecord
 
 NAME = "pytorch_model.bin"
 
@@ -514,3 +516,41 @@ def test_contiguous_means_what_pytorch_means(shape, strides, expected):
 def test_a_name_without_measure_is_none():
     data = with_pickle(program(name="x" * 5000), _0=bytes(24))
     assert read(data).tensors == ()
+
+
+def test_a_pickle_without_measure_is_not_read(monkeypatch):
+    monkeypatch.setattr("crawler.torch_headers._MAX_PICKLE_BYTES", 50)
+    assert "a pickle of" in reasons(saved({"w": torch.ones(2)}))
+
+
+def test_ordered_dictionaries_of_python_2_and_parameters_with_attributes_are_read():
+    name, tensor = b"X\x01\0\0\0w", program()[9:-2]
+    (found,) = walk(b"ccollections\nOrderedDict\n(](](" + name + tensor + b"eetR.").items()
+    assert (found[0], found[1].shape) == ("w", (2, 3))
+    parameter = torch.nn.Parameter(torch.ones(3))
+    parameter.note = "an attribute"
+    (entry,) = read(saved({"w": parameter})).tensors
+    assert entry.shape == (3,)
+
+
+def test_names_of_classes_are_quoted_without_control_characters():
+    with pytest.raises(MalformedError, match=r"'os\.a\\x1b\[31m'") as refusal:
+        walk(b"cos\na\x1b[31m\n)\x81.")
+    assert str(refusal.value).isprintable()
+
+
+@given(st.integers(-(2**70), 2**70))
+def test_numbers_are_what_python_wrote(value):
+    machine = torch_pickle._Machine(pickle.dumps(value, protocol=2), "x")
+    found = machine.run()
+    assert found == value if -(2**63) <= value < 2**63 else found is not None
+
+
+def test_bytes_of_two_values_need_a_dimension():
+    tensor = StoredTensor("F4", (), (), "0", 0, 1, is_untyped=True)
+    record = zip_record(1)
+    assert "single byte of two values" in _unusable(tensor, record)
+
+
+def zip_record(size_bytes: int) -> ZipRecord:
+    return ZipRecord("a/data/0", 0, 200, size_bytes, True, False, 8)
