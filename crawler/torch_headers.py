@@ -180,7 +180,7 @@ def _data_starts(file: FilePieces, records: Sequence[ZipRecord]) -> Wishes[dict[
     """Where the data of every record begin."""
     computed = {record.name: _computed_start(record) for record in records}
     regular = [record for record in records if computed[record.name] is not None]
-    # Which are checked must not be foreseeable for whoever made the file.
+    # A few anywhere in the archive: who moves only some records misleads about few tensors.
     regular.sort(key=lambda record: hashlib.sha256(repr((file.path, record)).encode()).digest())
     is_regular = True
     for record in regular[:_N_CHECKED]:
