@@ -110,9 +110,9 @@ class _Sorting:
 
     def _pass_over(self, name: str, reason: str) -> None:
         self.passed_over.append((name, reason))
-        for companion, owner in self.owner.items() if name in self.anchors else ():
-            if owner == name:
-                self.passed_over.append((companion, f"{name} is passed over"))
+        if name in self.anchors:
+            beside = {companion for _, companion in self._companions(name, self.anchors[name])}
+            self.passed_over += [(other, f"{name} is passed over") for other in sorted(beside)]
 
     def _take(self, name: str, entry: TensorEntry) -> None:
         if name in self.owner:

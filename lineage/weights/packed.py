@@ -15,13 +15,11 @@ from crawler.records import TensorEntry
 from lineage.weights.encodings import Encoding
 from lineage.weights.facts import ModelFacts
 from lineage.weights.grids import float_scales, grid_of, schemes_of
+from lineage.weights.grouped import Named, grouped, matrix, needed, of_dtype
 from lineage.weights.stored import Stored, by_rows, whole
 from lineage.weights.weight import MAIN, Part
 
 __all__ = ["ACTIVATIONS", "Anchor", "anchor_of", "recognise"]
-
-Named = Mapping[str, TensorEntry]
-"""Tensors of one weight by the end of their name; the codes themselves under an empty one."""
 
 Anchor = tuple[str, str, tuple[str, ...]]
 """Name of the weight, and kind of packing, and ends of the names that may stand beside it."""
@@ -87,137 +85,9 @@ def recognise(kind: str, named: Named, facts: ModelFacts, shape: tuple[int, int]
     return _KINDS[kind](named, facts, shape)
 
 
-def _needed(named: Named, end: str) -> TensorEntry:
-    entry = named.get(end)
-    if entry is None:
-        raise MalformedError(f"its {end} is not there")
-    return entry
-
-
-def _matrix(entry: TensorEntry) -> tuple[int, int]:
-    if len(entry.shape) != 2 or 0 in entry.shape:
-        raise MalformedError(f"{entry.name} of shape {list(entry.shape)} is no matrix")
-    return entry.shape[0], entry.shape[1]
-
-
-def _of_dtype(entry: TensorEntry, *dtypes: str) -> str:
-    if entry.dtype not in dtypes:
-        raise MalformedError(f"{entry.name} is of {entry.dtype}, not of {' or '.join(dtypes)}")
-    return entry.dtype
-
-
-def _groups(named: Named, facts: ModelFacts, _: object) -> Stored:
-    """GPTQ and AWQ: which of them the shapes say, and the configuration must not deny it."""
-    words, zeros, scales = (named[""], _needed(named, "qzeros"), _needed(named, "scales"))
-    for entry in (words, zeros):
-        _of_dtype(entry, "I32")
-    scale = _of_dtype(scales, "F16", "BF16", "F32")
-    (n_groups, n_columns), (zero_groups, zero_words) = _matrix(scales), _matrix(zeros)
-    n_words, width = _matrix(words)
-    bits = 32 * zero_words // n_columns
-    if zero_groups != n_groups or bits * n_columns != 32 * zero_words:
-        raise MalformedError("its scales and its zero points are not on one grid")
-    method = facts.quantisation.get("quant_method", "")
-    stated = facts.quantisation.get("bits", facts.quantisation.get("w_bit", bits))
-    if stated != bits:
-        raise MalformedError(f"codes have {bits} bits, the configuration says {stated!r:.20}")
-    if width == n_columns and method != "awq":
-        return _gptq(named, facts, bits, n_words * 32 // bits, scale)
-    if width == zero_words and method != "gptq" and bits == 4 and "g_idx" not in named:
-        return _awq(named, facts, n_words, scale)
-    raise MalformedError(f"shapes are those of neither GPTQ nor AWQ as {method!r:.20} means it")
-
-
-def _group_size(facts: ModelFacts, n_rows: int, n_groups: int) -> int:
-    size = facts.quantisation.get("group_size", facts.quantisation.get("q_group_size"))
-    if size is None and not n_rows % n_groups:
-        size = n_rows // n_groups
-    if size == -1:
-        size = n_rows
-    if type(size) is not int or size < 1 or -(-n_rows // size) != n_groups:
-        raise MalformedError(f"{n_rows} inputs in {n_groups} groups of {size!r:.20}")
-    return size
-
-
-def _zero_points(facts: ModelFacts) -> str:
-    """Version of GPTQ's zero points."""
-    method = facts.quantisation.get("quant_method", "gptq")
-    packing = facts.quantisation.get("packing_format")
-    if method in ("auto-round", "intel/auto-round") and packing != "auto_round:auto_gptq":
-        raise MalformedError(f"zero points of {method} in {packing!r:.30} are not known")
-    form = facts.quantisation.get("checkpoint_format", "gptq")
-    versions = {"gptq": "v1", "gptq_v2": "v2"}
-    if not isinstance(form, str) or form not in versions:
-        raise MalformedError(f"a checkpoint format {form!r:.30} is not read")
-    return versions[form]
-
-
-def _gptq(named: Named, facts: ModelFacts, bits: int, n_rows: int, scale: str) -> Stored:
-    if bits not in (2, 3, 4, 8) or named[""].shape[0] * 32 % bits:
-        raise MalformedError(f"GPTQ with {bits} bits is not read")
-    words, scales, zeros = named[""], named["scales"], named["qzeros"]
-    n_groups, n_columns = scales.shape
-    size = _group_size(facts, n_rows, n_groups)
-    rows, n_words = (32, 3) if bits == 3 else (32 // bits, 1)
-    order, index = _order(named, facts, n_rows)
-    options = {
-        "bits": str(bits), "group": str(size), "scale": scale, "zeros": _zero_points(facts),
-        "order": order, "groups": str(n_groups),
-    }  # fmt: skip
-    if facts.quantisation.get("sym") is True:
-        options["sym"] = "1"
-    by_group = [("zeros", zeros), ("scales", scales)]
-    parts = [
-        Part(MAIN, "I32", words.path, words.start, words.stop, rows, 4 * n_words * n_columns),
-        *(_per_group(name, entry, 0 if order == "given" else size) for name, entry in by_group),
-        *index,
-    ]
-    encoding = Encoding("GPTQ", options)
-    return Stored(words.name, str(encoding), (n_rows, n_columns), tuple(parts), columns_first=True)
-
-
-def _order(named: Named, facts: ModelFacts, n_rows: int) -> tuple[str, list[Part]]:
-    """How groups are told, and the part that tells them."""
-    entry = named.get("g_idx")
-    in_order = facts.quantisation.get("desc_act") is False
-    if entry is None:
-        if not in_order:
-            raise MalformedError("the groups of its inputs are not there")
-        return "none", []
-    if entry.shape != (n_rows,):
-        raise MalformedError(f"groups of {list(entry.shape)} inputs, codes of {n_rows}")
-    _of_dtype(entry, "I32")
-    part = Part("groups", "I32", entry.path, entry.start, entry.stop, 1, 4)
-    return "checked" if in_order else "given", [part]
-
-
-def _per_group(name: str, entry: TensorEntry, rows: int) -> Part:
-    unit = (entry.stop - entry.start) // entry.shape[0]
-    return Part(name, entry.dtype, entry.path, entry.start, entry.stop, rows, unit if rows else 0)
-
-
-def _awq(named: Named, facts: ModelFacts, n_rows: int, scale: str) -> Stored:
-    version = facts.quantisation.get("version", "gemm")
-    if str(version).lower() != "gemm":
-        raise MalformedError(f"AWQ of version {version!r:.20} is not read")
-    packing = facts.quantisation.get("packing_format", "auto_round:auto_awq")
-    if packing != "auto_round:auto_awq":
-        raise MalformedError(f"AWQ packed as {packing!r:.30} is not read")
-    words, zeros, scales = named[""], named["qzeros"], named["scales"]
-    n_groups, n_columns = scales.shape
-    size = _group_size(facts, n_rows, n_groups)
-    encoding = Encoding("AWQ", {"bits": "4", "group": str(size), "scale": scale})
-    parts = (
-        Part(MAIN, "I32", words.path, words.start, words.stop, 1, n_columns // 2),
-        _per_group("zeros", zeros, size),
-        _per_group("scales", scales, size),
-    )
-    return Stored(words.name, str(encoding), (n_rows, n_columns), parts, columns_first=True)
-
-
 def _bitsandbytes(named: Named, _: ModelFacts, shape: tuple[int, int] | None) -> Stored:
     """Four-bit blocks. Their shape stands in the state, which is held against it later."""
-    words, absmax = named[""], _needed(named, "weight.absmax")
+    words, absmax = named[""], needed(named, "weight.absmax")
     codes = [code for code in ("nf4", "fp4") if _BNB_STATE + code in named]
     if len(codes) != 1:
         raise MalformedError("its quantisation state is not there")
@@ -225,7 +95,7 @@ def _bitsandbytes(named: Named, _: ModelFacts, shape: tuple[int, int] | None) ->
     if shape is None or math.prod(shape) != n_values:
         raise MalformedError("its shape stands in its state alone, and its name does not tell it")
     is_nested = "weight.nested_absmax" in named
-    _of_dtype(absmax, "U8" if is_nested else "F32")
+    of_dtype(absmax, "U8" if is_nested else "F32")
     n_blocks = math.prod(absmax.shape)
     block = next((b for b in _BNB_BLOCKS if -(-n_values // b) == n_blocks), None)
     if block is None:
@@ -234,15 +104,15 @@ def _bitsandbytes(named: Named, _: ModelFacts, shape: tuple[int, int] | None) ->
     parts = [
         by_rows(MAIN, packed, 2, shape),
         by_rows("scales", absmax, block, shape),
-        whole("table", _needed(named, "weight.quant_map")),
-        whole("state", _needed(named, _BNB_STATE + codes[0])),
+        whole("table", needed(named, "weight.quant_map")),
+        whole("state", needed(named, _BNB_STATE + codes[0])),
     ]
     if is_nested:
-        nested = _needed(named, "weight.nested_absmax")
-        _of_dtype(nested, "F32")
+        nested = needed(named, "weight.nested_absmax")
+        of_dtype(nested, "F32")
         parts += [
             by_rows("scales_of_scales", nested, block * _BNB_NESTED_BLOCK, shape),
-            whole("table_of_scales", _needed(named, "weight.nested_quant_map")),
+            whole("table_of_scales", needed(named, "weight.nested_quant_map")),
         ]
     for part in parts:
         if part.stop - part.start > _MAX_TABLE_BYTES and part.name in _BNB_TABLES:
@@ -270,12 +140,12 @@ def _bytes_of(entry: TensorEntry) -> TensorEntry:
 def _int8_rows(named: Named, _: ModelFacts, __: object) -> Stored:
     """LLM.int8: a row's largest magnitude is 127."""
     words, scales = named[""], named["SCB"]
-    _of_dtype(words, "I8")
-    _of_dtype(scales, "F32")
-    if math.prod(scales.shape) != _matrix(words)[0]:
+    of_dtype(words, "I8")
+    of_dtype(scales, "F32")
+    if math.prod(scales.shape) != matrix(words)[0]:
         raise MalformedError("its rows and their magnitudes are not as many")
     options = {"code": "I8", "over": "127", "rows": "1", "columns": "0", "scale": "F32"}
-    return _on_grid(named, words, scales, "INT8", options, _matrix(words), (1, 0))
+    return _on_grid(named, words, scales, "INT8", options, matrix(words), (1, 0))
 
 
 def _scaled(named: Named, facts: ModelFacts, _: object) -> Stored:
@@ -286,8 +156,8 @@ def _scaled(named: Named, facts: ModelFacts, _: object) -> Stored:
         return _four_bit_floats(named, scales, facts, outer=named.get("weight_scale_2"))
     if "weight_scale_2" in named or "weight_global_scale" in named or "weight_g_idx" in named:
         raise MalformedError("it has more scales than are understood")
-    shape = _matrix(words)
-    is_integer = _of_dtype(words, "I8", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ") == "I8"
+    shape = matrix(words)
+    is_integer = of_dtype(words, "I8", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ") == "I8"
     scale = float_scales(scales) if is_integer else _E8M0.get(scales.dtype) or float_scales(scales)
     block = grid_of(scales, shape, schemes_of(facts))
     name = "INT8" if is_integer else "MXFP8" if block == (1, 32) and scale == "F8_E8M0" else "FP8"
@@ -296,17 +166,17 @@ def _scaled(named: Named, facts: ModelFacts, _: object) -> Stored:
     if zeros is not None:
         if zeros.shape != scales.shape or not is_integer:
             raise MalformedError("its zero points are not on the grid of its scales")
-        options["zero"] = _of_dtype(zeros, "I8")
+        options["zero"] = of_dtype(zeros, "I8")
     return _on_grid(named, words, scales, name, options, shape, block)
 
 
 def _packed(named: Named, facts: ModelFacts, _: object) -> Stored:
     """compressed-tensors: integers packed into words, or four-bit floats into bytes."""
-    words, scales = named[""], _needed(named, "weight_scale")
+    words, scales = named[""], needed(named, "weight_scale")
     if words.dtype == "U8":
         return _four_bit_floats(named, scales, facts, outer=named.get("weight_global_scale"))
-    _of_dtype(words, "I32")
-    n_rows, n_words = _matrix(words)
+    of_dtype(words, "I32")
+    n_rows, n_words = matrix(words)
     found = {
         (scheme.bits, n_columns, block)
         for scheme in schemes_of(facts)
@@ -319,14 +189,14 @@ def _packed(named: Named, facts: ModelFacts, _: object) -> Stored:
     shape = (n_rows, n_columns)
     options = {"code": f"Q{bits}", "scale": float_scales(scales)}
     if "weight_shape" in named:
-        _of_dtype(named["weight_shape"], "I64")
+        of_dtype(named["weight_shape"], "I64")
         options |= {"checked": "1", "height": str(n_rows)}
     if (zeros := named.get("weight_zero_point")) is not None:
-        options["zero"] = "Q" if zeros.dtype == "I32" else _of_dtype(zeros, "I8")
+        options["zero"] = "Q" if zeros.dtype == "I32" else of_dtype(zeros, "I8")
     if (index := named.get("weight_g_idx")) is not None:
         if index.shape != (n_columns,):
             raise MalformedError("the groups of its columns are not as many as these")
-        _of_dtype(index, "I32")
+        of_dtype(index, "I32")
         options["order"] = "given"
     return _on_grid(named, words, scales, "PACKED", options, shape, block)
 
@@ -336,15 +206,15 @@ def _four_bit_floats(
 ) -> Stored:
     """NVFP4 and MXFP4: which of them is told by the dtype of the scales and their number."""
     words = named[""]
-    n_rows, n_bytes = _matrix(words)
+    n_rows, n_bytes = matrix(words)
     shape = (n_rows, 2 * n_bytes)
     if scales.dtype == "F8_E4M3":
         size, name, scale = 16, "NVFP4", "F8_E4M3"
         if outer is None or math.prod(outer.shape) != 1:
             raise MalformedError("it has no scale of scales")
-        _of_dtype(outer, "F32")
+        of_dtype(outer, "F32")
     else:
-        size, name, scale = 32, "MXFP4", _E8M0.get(_of_dtype(scales, *_E8M0), "")
+        size, name, scale = 32, "MXFP4", _E8M0.get(of_dtype(scales, *_E8M0), "")
         if outer is not None:
             raise MalformedError("it has a scale of scales, which MXFP4 has not")
     if scales.shape != (n_rows, shape[1] // size) or shape[1] % size:
@@ -361,12 +231,12 @@ def _four_bit_floats(
 def _microscaled(named: Named, _: ModelFacts, __: object) -> Stored:
     """gpt-oss: rows × blocks × 16 bytes, and an exponent for each block."""
     words, scales = named[""], named["_scales"]
-    _of_dtype(words, "U8")
+    of_dtype(words, "U8")
     if len(words.shape) != 3 or words.shape[2] != 16 or scales.shape != words.shape[:2]:
         raise MalformedError(
             f"blocks of {list(words.shape)} and scales of {list(scales.shape)} do not fit"
         )
-    options = {"code": "F4", "scale": _E8M0[_of_dtype(scales, *_E8M0)]}
+    options = {"code": "F4", "scale": _E8M0[of_dtype(scales, *_E8M0)]}
     shape = (words.shape[0], 32 * words.shape[1])
     return _on_grid(named, words, scales, "MXFP4", options, shape, (1, 32))
 
@@ -419,7 +289,7 @@ def _packed_zeros(entry: TensorEntry, bits: int, n_rows: int, per_row: int) -> P
 
 
 _KINDS: Mapping[str, Callable[[Named, ModelFacts, tuple[int, int] | None], Stored]] = {
-    "groups": _groups,
+    "groups": grouped,
     "packed": _packed,
     "microscaled": _microscaled,
     "bitsandbytes": _bitsandbytes,
