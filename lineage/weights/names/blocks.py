@@ -12,7 +12,7 @@ __all__ = ["ATTENTION", "BLOCKS", "FEED_FORWARD"]
 
 _STACKS = (
     "layers", "layer", "blocks", "block", "layers.layers", "resblocks", "decoder_layer",
-    "decoder_layers", "encoder_layers", "encoder.layer", "decoder.layer", "transformer_encoder",
+    "encoder_layers", "encoder.layer", "decoder.layer", "transformer_encoder",
     "transformer.layer", "transformer.layers", "transformer.blocks", "transformer.resblocks", "h",
     "layers.h", "encoder.albert_layer_groups.{a}.albert_layers", "encoder_layer", "decoder_blocks",
 )  # fmt: skip
@@ -71,7 +71,7 @@ ATTENTION: dict[str, str | Rule] = {
     "f_a_proj": "ssm_f_a", "f_b_proj": "ssm_f_b", "g_a_proj": "ssm_g_a", "g_b_proj": "ssm_g_b",
     "b_proj": "ssm_beta", "dt_proj": "ssm_dt", "dt_bias": "ssm_dt.bias", "A_log": "ssm_a",
     "o_norm": "ssm_norm",
-    "receptance|r_proj": "q", "ln_x": "time_ln", "gate": "attn_gate",
+    "receptance": "q", "ln_x": "time_ln", "gate": "attn_gate",
     "time_maa_x": "lerp_x", "time_maa_k": "lerp_k", "time_maa_v": "lerp_v",
     "time_maa_r": "lerp_r", "time_maa_g": "lerp_g", "time_maa_w": "lerp_w",
     "time_maa_w1|w1": "time_w1", "time_maa_w2|w2": "time_w2", "w0": "time_w0",
@@ -237,7 +237,13 @@ _PLAIN = (
     | under(("mlp", "ffn", "feed_forward", "mlp.language_mlp", "mixer"), FEED_FORWARD)
     | under(("residual_mlp",), FEED_FORWARD)
     | under(("feed_forward",), _CHANNEL_MIX)
-    | {"fc1|linear1": "up", "intermediate.dense": "up", "ffn": "up", "w12": "gate_up"}
+    | {
+        "attention.r_proj": "q",
+        "fc1|linear1": "up",
+        "intermediate.dense": "up",
+        "ffn": "up",
+        "w12": "gate_up",
+    }
     | {"fc2|linear2|ffn_output": "down", "output.dense": "down"}
     | {"mixer.q_proj": "q", "mixer.k_proj": "k", "mixer.v_proj": "v", "mixer.o_proj": "o"}
     | {"q_proj": "q", "k_proj": "k", "v_proj": "v", "attn_out|wo": "o", "qkv|wqkv": "qkv"}
@@ -254,6 +260,9 @@ BLOCKS = (
         _STAGES,
         _PLAIN | _CONVNEXT,
         prefix="stage_{s}.",
+    ),
+    Scheme(
+        "decoders of masked autoencoders", ("decoder.decoder_layers",), _PLAIN, prefix="decoder."
     ),
     Scheme(
         "mixtures of experts",

@@ -107,6 +107,7 @@ _NOMIC = Scheme(
         "mlp.experts.mlp.w2": stacked("down", transposed=True),
         "mlp.experts.bias": "down.bias",
     },
+    model_types=frozenset({"nomic_bert", "nomic_bert_moe", "jina_bert_v3"}),
 )  # fmt: skip
 
 _DBRX = Scheme(
@@ -168,7 +169,7 @@ _NORMS_AFTER = Scheme(
 
 _SEQUENCE_TO_SEQUENCE = Scheme(
     "encoder and decoder share one embedding, which is stored a third time",
-    outside={"decoder.embed_tokens": "decoder.embed"},
+    outside={"decoder|text_decoder.embed_tokens": "decoder.embed"},
     model_types=frozenset({
         "t5", "mt5", "umt5", "longt5", "switch_transformers", "bart", "mbart", "pegasus",
         "m2m_100", "marian", "plbart", "led", "blenderbot", "blenderbot_small", "bigbird_pegasus",
@@ -205,6 +206,18 @@ _OTHERS = (
         ("blocks", "transformer.blocks"),
         {"ff_proj": Rule("gate_up", parts=("up", "gate"))},
         model_types=frozenset({"olmo", "hf_olmo"}),
+    ),
+    Scheme(
+        "LayoutLMv3: places of words and of patches",
+        outside={"pos_embed": "patch_position"},
+        model_types=frozenset({"layoutlmv3"}),
+    ),
+    Scheme(
+        "Moonshine: an encoder with the names of ChatGLM's decoder",
+        ("encoder.layers",),
+        {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"},
+        prefix="encoder.",
+        model_types=frozenset({"moonshine"}),
     ),
     Scheme(
         "Arctic: a dense branch beside the experts, with a norm each",
