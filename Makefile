@@ -64,7 +64,7 @@ pocket: $(VENV)/.installed-pocket ## train and assemble the pocket Hub again (mi
 	$(BIN)/python -m data.build_pocket --out data/pocket
 
 bench: $(VENV)/.installed ## measure bytes and time; results are printed, not asserted
-	$(BIN)/python -m benchmarks.probe_plan
+	$(BIN)/python -m benchmarks.probe_cost
 
 bench-crawl: $(VENV)/.installed ## list a simulated Hub of 3 million models (10 minutes; needs ../shared/data)
 	@$(BIN)/python -m benchmarks.crawl || test $$? -eq 77

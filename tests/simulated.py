@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lineage.weights.encodings import round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
-from lineage.weights.formats import round_to
+from lineage.weights.probe import SCHEME
 from lineage.weights.roles import TensorKey
 
 D, FFN, LAYERS, VOCAB = 48, 96, 4, 80
@@ -96,4 +97,4 @@ def fingerprint(name: str, weights: Weights, dtype: str = "BF16", **extra) -> Fi
         )
         for key, values in weights.items()
     }
-    return Fingerprint(name, "0" * 40, "rows-1", "safetensors", samples, **extra)
+    return Fingerprint(name, "0" * 40, SCHEME, "safetensors", samples, **extra)

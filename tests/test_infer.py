@@ -16,8 +16,8 @@ from lineage.infer.change import describe_change, numerical_rank
 from lineage.infer.descent import choose_root
 from lineage.infer.geometry import make_pool
 from lineage.model import Grade, Kind
+from lineage.weights.encodings import round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
-from lineage.weights.formats import round_to
 from lineage.weights.roles import TensorKey
 
 BIRTH = datetime(2025, 1, 1, tzinfo=UTC)

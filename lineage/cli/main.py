@@ -15,6 +15,7 @@ from lineage.cli import claims, questions, stages, watch
 from lineage.cli.ingest import add_ingest
 from lineage.cli.output import say
 from lineage.errors import HerdbookError
+from lineage.weights.stages import BUDGET_BYTES
 
 __all__ = ["build_parser", "main"]
 
@@ -120,10 +121,79 @@ def _budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget-bytes",
         type=_positive,
-        default=8_000_000,
+        default=BUDGET_BYTES,
         metavar="N",
-        help="most bytes of weights to read of a model, headers apart (default: 8000000)",
+        help="most bytes of weights to read of a model, headers apart (default: %(default)s)",
     )
+
+
+def _parts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--parts",
+        default=os.environ.get("HERDBOOK_PARTS"),
+        metavar="WHERE",
+        help="where fingerprints are kept: a folder or an address such as s3://bucket/prefix "
+        "(default: $HERDBOOK_PARTS, else in the home)",
+    )
+
+
+def _reading(parser: argparse.ArgumentParser) -> None:
+    depth = parser.add_mutually_exclusive_group()
+    depth.add_argument(
+        "--stage", type=int, choices=(2, 3), default=3,
+        help="2: vectors and a few row blocks, about 1 MB; 3: a row block of every matrix "
+        "(default: 3)",
+    )  # fmt: skip
+    depth.add_argument(
+        "--full", dest="stage", action="store_const", const=4,
+        help="stream the whole weights through the sketches; what stage 3 reads is kept",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budget-requests", type=_positive, metavar="N",
+        help="most ranges of weights to ask for of a model (default: no bound)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="where sketches are computed (default: auto, a GPU where there is one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--memory-bytes", type=_positive, default=1 << 30, metavar="N",
+        help="most memory that sketches use (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--limit", type=_positive, metavar="N", help="at most so many models")
+    parser.add_argument(
+        "--no-cache", action="store_true",
+        help="read from the Hub what its client has downloaded before, too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dry-run", action="store_true", help="tell what would be read, without reading it"
+    )
+
+
+def _executor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--executor", choices=("local", "ray"), default="local",
+        help="where models are read: on this machine or on a Ray cluster (default: local)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=_positive, metavar="N",
+        help="workers at once (default: one here; on Ray as many as fit)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--address", metavar="HOST:PORT",
+        help="the Ray cluster, or auto (default: $RAY_ADDRESS, else one on this machine)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--num-gpus", type=_share, default=0.0, metavar="N",
+        help="GPUs of each Ray worker, also a part of one (default: 0)",
+    )  # fmt: skip
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1024:
+        raise argparse.ArgumentTypeError("must lie between 0 and 1024")
+    return number
 
 
 def _ignore_claims(parser: argparse.ArgumentParser) -> None:
@@ -206,6 +276,10 @@ def _add_stages(adder: _Adder) -> None:
     )
     _endpoint(fingerprint)
     _budget(fingerprint)
+    _reading(fingerprint)
+    _executor(fingerprint)
+    _parts(fingerprint)
+    _json(fingerprint)
     infer = adder.command(
         "infer",
         "infer who descends from whom",
@@ -213,6 +287,7 @@ def _add_stages(adder: _Adder) -> None:
         stages.infer,
     )
     _ignore_claims(infer)
+    _parts(infer)
     measure = adder.command(
         "measure",
         "estimate heritability and selection of every measured trait",

@@ -51,11 +51,38 @@ def parse(options: argparse.Namespace) -> int:
 
 def fingerprint(options: argparse.Namespace) -> int:
     """``herdbook fingerprint``."""
+    from lineage.pipeline.executors import make_executor
     from lineage.pipeline.fingerprint import fingerprint as stage
-    from lineage.pipeline.reports import report_lines
+    from lineage.pipeline.fingerprint import plan_fingerprint
+    from lineage.pipeline.reading import ReadingOptions
+    from lineage.pipeline.reports import fingerprint_plan_lines, report_lines
     from lineage.store.home import Home
 
-    report = stage(Home(options.home), options.endpoint, budget_bytes=options.budget_bytes)
+    home = Home(options.home)
+    depth = ReadingOptions(
+        options.stage,
+        options.budget_bytes,
+        options.budget_requests,
+        options.device,
+        options.memory_bytes,
+    )
+    if options.dry_run:
+        plan = plan_fingerprint(home, depth, limit=options.limit)
+        return _print(plan, options.json, fingerprint_plan_lines(plan))
+    report = stage(
+        home,
+        options.endpoint,
+        depth,
+        executor=make_executor(
+            options.executor, options.workers, options.address, options.num_gpus
+        ),
+        parts=options.parts,
+        use_cache=not options.no_cache,
+        limit=options.limit,
+    )
+    if options.json:
+        print_json(report)
+        return 0
     return _told(report_lines("fingerprint", report))
 
 
@@ -65,7 +92,7 @@ def infer(options: argparse.Namespace) -> int:
     from lineage.pipeline.reports import report_lines
     from lineage.store.home import Home
 
-    report = stage(Home(options.home), ignore_claims=options.ignore_claims)
+    report = stage(Home(options.home), ignore_claims=options.ignore_claims, parts=options.parts)
     return _told(report_lines("infer", report))
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from lineage.infer.relatedness import common_rows
 from lineage.model import Evidence, Kind
+from lineage.weights.encodings import round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
-from lineage.weights.formats import round_to
 
 __all__ = ["Copy", "find_copy", "is_duplicate"]
 

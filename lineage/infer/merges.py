@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from lineage.infer.geometry import Pool
-from lineage.weights.formats import round_to
+from lineage.weights.encodings import round_to
 
 __all__ = ["MIN_GAIN", "MIN_MATCH", "Mixture", "fit_mixture", "screen_merge"]
 

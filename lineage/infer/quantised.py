@@ -1,39 +1,39 @@
 """Quantised children: replay the quantisation on a candidate and compare codes.
 
-For the reference routines of GGUF (``Q8_0``, ``Q4_0``) codes and scales are computed from the
-candidate. For integer weights with stored scales (``I8`` with ``…weight_scale``) the routine may
-be anything, so containment is tested: the candidate's values, divided by the stored scale, must
-round to the stored codes.
+For GGUF types whose codes follow from the values alone the reference routine is run on the
+candidate. Where scales are stored beside the codes and the routine may be anything, containment is
+tested: the candidate's values, given the stored scales, must round to the stored codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage.infer.relatedness import common_rows
 from lineage.model import Evidence
+from lineage.weights import encodings
+from lineage.weights.encodings import contains, is_packed, quantize
+from lineage.weights.encodings.ggml import REPLAYED, codes_of
 from lineage.weights.fingerprint import Fingerprint, Sample
-from lineage.weights.formats import BLOCK_BYTES, codes_of, quantize_q4_0, quantize_q8_0
-from lineage.weights.roles import TensorKey
+from lineage.weights.weight import MAIN
 
 __all__ = ["dequantised", "is_quantised", "method_of", "replay_codes"]
 
-Quantize = Callable[[NDArray[np.float32]], tuple[NDArray[np.int8], NDArray[np.float32]]]
+F32 = NDArray[np.float32]
 
-_ROUTINES: dict[str, Quantize] = {"Q8_0": quantize_q8_0, "Q4_0": quantize_q4_0}
+_METHODS = {"INT8": "int8"}
+"""Encodings that people call by another name."""
 
 
 def is_quantised(fingerprint: Fingerprint) -> bool:
-    """Whether matrices are stored as codes."""
-    return fingerprint.dtype in BLOCK_BYTES or fingerprint.dtype == "I8"
+    """Whether most words of matrices are codes."""
+    return encodings.is_quantised(fingerprint.dtype)
 
 
 def method_of(fingerprint: Fingerprint) -> str:
-    """The name of the quantisation: the dtype most codes are stored in."""
-    return "int8" if fingerprint.dtype == "I8" else fingerprint.dtype
+    """The name of the quantisation: the encoding of most words of matrices."""
+    name = fingerprint.dtype.partition(":")[0]
+    return _METHODS.get(name, name)
 
 
 def replay_codes(child: Fingerprint, parent: Fingerprint) -> tuple[float, Evidence] | None:
@@ -44,22 +44,16 @@ def replay_codes(child: Fingerprint, parent: Fingerprint) -> tuple[float, Eviden
     equal = total = 0
     for key, sample in child.samples.items():
         other = parent.samples.get(key)
-        if (
-            other is None
-            or len(sample.shape) < 2
-            or sample.values.shape[1] != other.values.shape[1]
-        ):
+        if other is None or len(sample.shape) < 2:
             continue
-        if sample.dtype in _ROUTINES:
+        if sample.dtype in REPLAYED:
             found = _replay_blocks(sample, other)
-        elif sample.dtype == "I8":
-            scale = child.samples.get(TensorKey(f"{key.role}.scale", key.layer, key.expert))
-            found = _replay_scaled(sample, other, scale) if scale else None
+        elif is_packed(sample.dtype):
+            found = _contain(sample, other)
         else:
             continue
-        if found is not None:
-            equal += found[0]
-            total += found[1]
+        equal += found[0]
+        total += found[1]
     if not total:
         return None
     share = equal / total
@@ -70,52 +64,46 @@ def replay_codes(child: Fingerprint, parent: Fingerprint) -> tuple[float, Eviden
     return share, Evidence("codes_replayed", share, words)
 
 
-def _rows_of(sample: Sample, rows: NDArray[np.int64]) -> bytes:
-    stored = np.frombuffer(sample.words, np.uint8).reshape(len(sample.rows), -1)
-    return stored[rows].tobytes()
-
-
-def _replay_blocks(sample: Sample, other: Sample) -> tuple[int, int] | None:
+def _replay_blocks(sample: Sample, other: Sample) -> tuple[int, int]:
     rows, ours, theirs = np.intersect1d(sample.rows, other.rows, return_indices=True)
-    if not len(rows):
-        return None
-    codes, _ = codes_of(sample.dtype, _rows_of(sample, ours))
-    replayed, _ = _ROUTINES[sample.dtype](other.values[theirs])
+    if not len(rows) or sample.n_columns != other.n_columns or other.transposed:
+        return 0, 0
+    stored = np.frombuffer(sample.words, np.uint8).reshape(len(sample.rows), -1)[ours].tobytes()
+    codes = codes_of(sample.dtype, stored).codes
+    replayed = codes_of(sample.dtype, quantize(sample.dtype, other.values[theirs])).codes
     return int((codes == replayed).sum()), codes.size
 
 
-def _replay_scaled(sample: Sample, other: Sample, scale: Sample) -> tuple[int, int] | None:
-    codes, values = common_rows(sample, other)
-    by_row = scale.values.reshape(-1)
-    if not codes.size or len(by_row) < len(sample.rows):
-        return None
-    _, ours, _ = np.intersect1d(sample.rows, other.rows, return_indices=True)
-    positions = np.asarray(sample.rows)[ours] if len(by_row) > len(sample.rows) else ours
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rounded = np.rint(values / by_row[positions][:, None])
-    return int((rounded == codes).sum()), codes.size
+def _contain(sample: Sample, other: Sample) -> tuple[int, int]:
+    parts = {MAIN: sample.words, **sample.extras}
+    n_rows, n_columns = len(sample.rows), sample.n_columns
+    candidate = np.full((n_rows, n_columns), np.nan, np.float32)  # NaN: not asked
+    if sample.transposed == other.transposed:
+        if sample.shape[1:] != other.shape[1:]:
+            return 0, 0
+        _, ours, theirs = np.intersect1d(sample.rows, other.rows, return_indices=True)
+        candidate[ours] = other.values[theirs]
+    else:  # one holds inputs, the other outputs: they share a corner of the matrix
+        if sample.shape != other.shape[::-1]:
+            return 0, 0
+        corner = other.values[:, list(sample.rows)].T
+        candidate[:, list(other.rows)] = corner
+    return contains(sample.dtype, parts, n_rows, n_columns, candidate)
 
 
 def dequantised(fingerprint: Fingerprint) -> Fingerprint:
-    """The same model with stored scales multiplied into integer codes, as float32 samples."""
-    samples: dict[TensorKey, Sample] = {}
-    for key, sample in fingerprint.samples.items():
-        if key.role.endswith(".scale"):
-            continue
-        scale = fingerprint.samples.get(TensorKey(f"{key.role}.scale", key.layer, key.expert))
-        if sample.dtype == "I8" and scale is not None:
-            by_row = scale.values.reshape(-1)[: len(sample.rows)]
-            values = sample.values * (by_row[:, None] if len(by_row) > 1 else by_row)
-        else:
-            values = sample.values
-        samples[key] = Sample(
+    """The same model with every word decoded, as float32 samples."""
+    samples = {
+        key: Sample(
             sample.name,
             "F32",
             sample.shape,
             sample.rows,
-            np.ascontiguousarray(values, dtype="<f4").tobytes(),
+            np.ascontiguousarray(sample.values, dtype="<f4").tobytes(),
             sample.transposed,
         )
+        for key, sample in fingerprint.samples.items()
+    }
     return Fingerprint(
         fingerprint.repo_id,
         fingerprint.revision,
@@ -126,4 +114,5 @@ def dequantised(fingerprint: Fingerprint) -> Fingerprint:
         fingerprint.n_parameters,
         fingerprint.architecture,
         fingerprint.metadata,
+        fingerprint.stage,
     )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lineage.infer.geometry import Pool
 from lineage.infer.merges import Mixture
-from lineage.weights.formats import round_to
+from lineage.weights.encodings import round_to
 from lineage.weights.roles import TensorKey
 
 __all__ = ["Replay", "replay_linear", "replay_slerp", "replay_task_arithmetic"]

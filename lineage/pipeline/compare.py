@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,16 +11,19 @@ from pathlib import Path
 
 from crawler.client import Hub
 from crawler.errors import CrawlError
-from crawler.ranges import LocalReader, RangeReader
+from crawler.range_source import HubSource
 from crawler.recorded import RecordedHub
 from crawler.records import FileEntry, RepoRef, RepoSnapshot, is_repo_id
 from crawler.snapshot import read_repository
-from lineage.errors import HerdbookError, NotFoundError
+from crawler.sources import FolderSource, MeteredSource
+from lineage.errors import NotFoundError
 from lineage.explorer.words import p_words
 from lineage.infer.assemble import infer_lineage
 from lineage.model import Finding, PairTest, PairVerdict
-from lineage.pipeline.fingerprint import DEFAULT_BUDGET_BYTES, Reader, read_model
+from lineage.pipeline.reading import Reading, ReadingOptions, read_model, require_fingerprint
+from lineage.pipeline.vocabularies import Vocabularies
 from lineage.weights.fingerprint import Fingerprint
+from lineage.weights.stages import BUDGET_BYTES
 
 __all__ = ["Comparison", "compare"]
 
@@ -87,7 +91,7 @@ def compare(
     b: str,
     *,
     endpoint: str | None = None,
-    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    budget_bytes: int = BUDGET_BYTES,
 ) -> Comparison:
     """Compare two models, each a local folder or a Hub id.
 
@@ -131,24 +135,27 @@ def _read(
     name: str, endpoint: str | None, budget_bytes: int
 ) -> tuple[Fingerprint, datetime | None, _Cost]:
     folder = Path(name)
-    reader: Reader
+    source: MeteredSource
     if folder.is_dir():
-        reader, snapshot = LocalReader(folder), _local_snapshot(folder)
+        source, snapshot = FolderSource(folder), _local_snapshot(folder)
     elif is_repo_id(name):
         hub = Hub(endpoint)
         try:
             snapshot = read_repository(RecordedHub(hub, archive=None), name).snapshot
         except CrawlError as error:
             raise NotFoundError(f"cannot read {name}: {error}") from error
-        reader = RangeReader(hub)
+        source = HubSource(hub)
     else:
         raise NotFoundError(f"{name} is neither a folder nor a model id of the form owner/name")
-    reading = read_model(reader, snapshot, budget_bytes)
-    if reading.fingerprint is None:
-        reasons = "; ".join(problem.reason for problem in reading.problems)
-        raise HerdbookError(f"the weights of {name} cannot be read: {reasons}")
-    cost = _Cost(reading.row.bytes_read, reading.row.weight_bytes, reading.row.requests)
-    return reading.fingerprint, snapshot.created_at, cost
+    reading = asyncio.run(_read_model(source, snapshot, budget_bytes))
+    cost = _Cost(reading.bytes_read, reading.weight_bytes, reading.requests)
+    return require_fingerprint(name, reading), snapshot.created_at, cost
+
+
+async def _read_model(source: MeteredSource, snapshot: RepoSnapshot, budget_bytes: int) -> Reading:
+    async with source:
+        options = ReadingOptions(budget_bytes=budget_bytes)
+        return await read_model(source, snapshot, options, Vocabularies())
 
 
 def _local_snapshot(folder: Path) -> RepoSnapshot:

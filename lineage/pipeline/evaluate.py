@@ -12,13 +12,13 @@ import duckdb
 from lineage.errors import NotFoundError
 from lineage.infer.scoring import Counted, MergeScore, Score, score
 from lineage.infer.truth import read_truth
-from lineage.pipeline.fingerprint import DEFAULT_BUDGET_BYTES
 from lineage.store import reads
 from lineage.store.findings import current_findings
 from lineage.store.home import Home
 from lineage.store.publish import open_published
-from lineage.weights.plan import plan_probe
-from lineage.weights.reference import SEVEN_BILLION, tensors_of
+from lineage.weights.probe import plan_probe
+from lineage.weights.reference import SEVEN_BILLION, plain_weights, tensors_of
+from lineage.weights.stages import BUDGET_BYTES
 
 __all__ = ["Cost", "Evaluation", "evaluate"]
 
@@ -202,7 +202,7 @@ def evaluate(home: Home, truth_file: Path) -> Evaluation:
             _cost(costs),
             _seconds(lines),
             lines.get("ignore_claims") == "true",
-            plan_probe(large, DEFAULT_BUDGET_BYTES).bytes_planned,
+            plan_probe(plain_weights(large), budget_bytes=BUDGET_BYTES).bytes_planned,
             sum(tensor.stop - tensor.start for tensor in large),
         )
     except duckdb.Error as error:

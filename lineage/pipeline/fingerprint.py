@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
 
-from crawler.client import Hub
-from crawler.errors import CrawlError
-from crawler.headers import HeaderReport, read_headers
-from crawler.ranges import LocalReader, PrefixReader, RangeReader
-from crawler.records import RepoSnapshot, RepoStatus, TensorEntry
-from lineage.pipeline.progress import track
-from lineage.store.fingerprint_ledger import LedgerRow, fingerprint_rows, record_fingerprint
-from lineage.store.fingerprints import digest_of, save_fingerprint
+from crawler.records import RepoSnapshot, RepoStatus
+from lineage.errors import HerdbookError
+from lineage.pipeline.batches import Batch, BatchResult, ReaderSettings, batches_of
+from lineage.pipeline.executors import Executor, Failed, LocalExecutor
+from lineage.pipeline.progress import meter, talk
+from lineage.pipeline.reading import ReadingOptions
+from lineage.store.fingerprint_ledger import done, record_fingerprints
 from lineage.store.home import Home
+from lineage.store.part_recovery import Recovery, recover_parts
 from lineage.store.problems import clear_problems, record_problem
 from lineage.store.requests import Request, unread_parents, want_repositories
 from lineage.store.runs import record_run
 from lineage.store.snapshots import latest_snapshots
-from lineage.weights.fingerprint import Fingerprint, make_fingerprint
-from lineage.weights.plan import SCHEME, Heads, plan_probe
+from lineage.weights.probe import SCHEME
 
-__all__ = ["DEFAULT_BUDGET_BYTES", "FingerprintReport", "Reading", "fingerprint", "read_model"]
+__all__ = ["FingerprintPlan", "FingerprintReport", "fingerprint", "plan_fingerprint"]
 
-DEFAULT_BUDGET_BYTES = 8_000_000
-"""Weights read of one model, at most (headers come on top)."""
-
-_THREADS = 4
-
-Reader = RangeReader | LocalReader
+_MODELS_IN_BATCH = 32
+"""Models of a part: their words are in memory together, and a kill costs at most these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,36 +37,31 @@ class FingerprintReport:
     n_read: int
     n_kept: int
     n_failed: int
+    n_adopted: int
     bytes_read: int
+    bytes_stored: int
     weight_bytes: int
+    n_requests: int
+    n_unknown_tensors: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a file, or a whole model, could not be read."""
+class FingerprintPlan:
+    """What a fingerprint run would do."""
 
-    path: str | None
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A model's fingerprint and what it cost, or why there is none."""
-
-    fingerprint: Fingerprint | None
-    row: LedgerRow
-    problems: tuple[Problem, ...]
+    n_todo: int
+    n_kept: int
+    stage: int
+    budget_bytes: int
+    at_most_bytes: int
+    weight_bytes: int
 
 
-def fingerprint(
-    home: Home, endpoint: str | None, *, budget_bytes: int = DEFAULT_BUDGET_BYTES
-) -> FingerprintReport:
-    """Fingerprint every crawled model that has none at its current revision.
-
-    Each model is stored before it is entered in the book, so a kill costs at most the models in
-    flight. Failures are entered too, and tried again at the next run.
+def plan_fingerprint(
+    home: Home, options: ReadingOptions, *, limit: int | None = None
+) -> FingerprintPlan:
+    """What :func:`fingerprint` would read of at most `limit` models, from the database alone.
 
     Raises
     ------
@@ -80,58 +69,176 @@ def fingerprint(
         If nothing was crawled.
     """
     home.require_database()
-    started = time.monotonic()
     connection = home.open_working()
     try:
-        done = {
-            (row.repo_id, row.revision)
-            for row in fingerprint_rows(connection, SCHEME)
-            if row.digest is not None
-        }
-        readable = [s for s in latest_snapshots(connection) if s.status is RepoStatus.OK]
-        todo = [s for s in readable if (s.ref.repo_id, s.ref.revision) not in done]
-        n_read = n_failed = bytes_read = weight_bytes = 0
-        with record_run(
-            connection,
-            "fingerprint",
-            {"budget_bytes": budget_bytes, "scheme": SCHEME},
-            {"models": len(todo)},
+        todo, n_kept = _todo(connection, options, limit)
+    finally:
+        connection.close()
+    sizes = [sum(file.size_bytes for file in snapshot.files) for snapshot in todo]
+    at_most = sum(min(size, options.budget_bytes) for size in sizes)
+    return FingerprintPlan(
+        len(todo),
+        n_kept,
+        options.stage,
+        options.budget_bytes,
+        sum(sizes) if options.stage >= 4 else at_most,
+        sum(sizes),
+    )
+
+
+def fingerprint(
+    home: Home,
+    endpoint: str | None,
+    options: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
+    *,
+    executor: Executor | None = None,
+    parts: str | None = None,
+    use_cache: bool = True,
+    limit: int | None = None,
+) -> FingerprintReport:
+    """Fingerprint every crawled model that has none at its current revision, this deep.
+
+    A batch is written as one part before it is entered in the ledger, so a kill costs at most what
+    is being read; parts that a killed run left behind are adopted. Failures are entered too, and
+    tried again at the next run.
+
+    Parameters
+    ----------
+    executor
+        Where the reading is done; default: in this process.
+    parts
+        Where the parts are kept, a folder or an address; default: in the home. Workers on other
+        machines must reach it under the same name.
+    use_cache
+        Whether files that the Hub's client has downloaded before are read from its cache.
+    limit
+        At most so many models.
+
+    Raises
+    ------
+    NotFoundError
+        If nothing was crawled.
+    HerdbookError
+        If parts cannot be written, or no worker can work.
+    """
+    home.require_database()
+    started = time.monotonic()
+    where = parts or str(home.fingerprints.absolute())
+    connection = home.open_working()
+    try:
+        mended = recover_parts(connection, where, SCHEME)
+        _tell(mended)
+        todo, n_kept = _todo(connection, options, limit)
+        settings = ReaderSettings(endpoint, options, where, home.vocabularies, use_cache)
+        report = _Count(len(todo))
+        with (
+            record_run(
+                connection,
+                "fingerprint",
+                {"budget_bytes": options.budget_bytes, "scheme": SCHEME, "stage": options.stage},
+                {"models": len(todo)},
+            ),
+            meter("fingerprint", len(todo)) as advance,
         ):
-            hub = Hub(endpoint)
-            for snapshot, reading in track(
-                _read_all(hub, todo, budget_bytes), "fingerprint", len(todo)
-            ):
-                ref = snapshot.ref
-                clear_problems(connection, ref.repo_id, "fingerprint")
-                for problem in reading.problems:
-                    record_problem(
-                        connection,
-                        ref.repo_id,
-                        ref.revision,
-                        "fingerprint",
-                        problem.path,
-                        problem.code,
-                        problem.reason,
-                        datetime.now(UTC),
-                    )
-                if reading.fingerprint is not None:
-                    save_fingerprint(home.fingerprints, reading.fingerprint)
-                record_fingerprint(connection, reading.row)
-                n_read += reading.fingerprint is not None
-                n_failed += reading.fingerprint is None
-                bytes_read += reading.row.bytes_read
-                weight_bytes += reading.row.weight_bytes
+            outcomes = (executor or LocalExecutor()).map(
+                settings, batches_of(todo, _MODELS_IN_BATCH)
+            )
+            for outcome in outcomes:
+                if isinstance(outcome, Failed):
+                    _enter_lost(connection, outcome.task, outcome.reason)
+                    report.n_failed += len(outcome.task.snapshots)
+                    advance(len(outcome.task.snapshots), outcome.reason[:60])
+                    continue
+                _enter(connection, outcome.result)
+                report.add(outcome.result)
+                advance(len(outcome.result.rows), f"{report.bytes_read / 1e6:,.0f} MB")
+                if outcome.result.failure is not None:
+                    raise HerdbookError(outcome.result.failure)
             _ask_for_parents(connection, [snapshot.ref.repo_id for snapshot in todo])
         return FingerprintReport(
-            n_read,
-            len(readable) - len(todo),
-            n_failed,
-            bytes_read,
-            weight_bytes,
+            report.n_read,
+            n_kept,
+            report.n_failed,
+            mended.n_adopted,
+            report.bytes_read,
+            report.bytes_stored,
+            report.weight_bytes,
+            report.n_requests,
+            report.n_unknown,
             time.monotonic() - started,
         )
     finally:
         connection.close()
+
+
+def _tell(mended: Recovery) -> None:
+    if mended.n_adopted:
+        talk(f"{mended.n_adopted} fingerprints of an interrupted run were found and entered")
+    if mended.n_forgotten:
+        talk(f"{mended.n_forgotten} models are read again: their part is missing")
+    for reason in mended.damaged:
+        talk(f"passed over: {reason}")
+
+
+@dataclass(slots=True)
+class _Count:
+    n_todo: int
+    n_read: int = 0
+    n_failed: int = 0
+    bytes_read: int = 0
+    bytes_stored: int = 0
+    weight_bytes: int = 0
+    n_requests: int = 0
+    n_unknown: int = 0
+
+    def add(self, result: BatchResult) -> None:
+        """Count a batch."""
+        for row in result.rows:
+            self.n_read += row.digest is not None
+            self.n_failed += row.digest is None
+            self.bytes_read += row.bytes_read
+            self.bytes_stored += row.bytes_stored
+            self.weight_bytes += row.weight_bytes
+            self.n_requests += row.requests
+            self.n_unknown += row.n_unknown
+
+
+def _todo(
+    connection: duckdb.DuckDBPyConnection, options: ReadingOptions, limit: int | None
+) -> tuple[list[RepoSnapshot], int]:
+    """Models to read, and how many need no reading."""
+    known = done(connection, SCHEME, options.stage)
+    readable = [s for s in latest_snapshots(connection) if s.status is RepoStatus.OK]
+    todo = [s for s in readable if (s.ref.repo_id, s.ref.revision) not in known]
+    return todo[:limit], len(readable) - len(todo)
+
+
+def _enter(connection: duckdb.DuckDBPyConnection, result: BatchResult) -> None:
+    """Enter what became of a batch, all or nothing."""
+    connection.begin()
+    try:
+        for row in result.rows:
+            clear_problems(connection, row.repo_id, "fingerprint")
+        for repo_id, revision, problem in result.problems:
+            record_problem(
+                connection, repo_id, revision, "fingerprint", problem.path, problem.code,
+                problem.reason, datetime.now(UTC),
+            )  # fmt: skip
+        record_fingerprints(connection, result.rows)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _enter_lost(connection: duckdb.DuckDBPyConnection, batch: Batch, reason: str) -> None:
+    """A batch whose worker failed as a whole: every model of it has this reason."""
+    for snapshot in batch.snapshots:
+        clear_problems(connection, snapshot.ref.repo_id, "fingerprint")
+        record_problem(
+            connection, snapshot.ref.repo_id, snapshot.ref.revision, "fingerprint", None,
+            "worker", reason, datetime.now(UTC),
+        )  # fmt: skip
 
 
 def _ask_for_parents(connection: duckdb.DuckDBPyConnection, children: Sequence[str]) -> None:
@@ -139,119 +246,3 @@ def _ask_for_parents(connection: duckdb.DuckDBPyConnection, children: Sequence[s
     now = datetime.now(UTC)
     asked = [Request(parent, now) for parent in unread_parents(connection, children)]
     want_repositories(connection, asked)
-
-
-def _read_all(
-    hub: Hub, snapshots: Sequence[RepoSnapshot], budget_bytes: int
-) -> Iterator[tuple[RepoSnapshot, Reading]]:
-    def read(snapshot: RepoSnapshot) -> tuple[RepoSnapshot, Reading]:
-        return snapshot, read_model(RangeReader(hub), snapshot, budget_bytes)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(read, snapshots)
-
-
-def read_model(reader: Reader, snapshot: RepoSnapshot, budget_bytes: int) -> Reading:
-    """Read one model's headers and planned blocks; never raises for what the model did wrong."""
-    started = time.monotonic()
-    problems: list[Problem] = []
-    report: HeaderReport | None = None
-    found: Fingerprint | None = None
-    cached = PrefixReader(reader)
-    try:
-        report = read_headers(
-            lambda path, start, stop: cached.read(snapshot.ref, path, [(start, stop)])[0],
-            snapshot.files,
-        )
-        problems.extend(Problem(p.path, p.code, p.reason) for p in report.problems)
-        if report.tensors:
-            found = _read_blocks(cached, snapshot, report, budget_bytes, problems)
-        elif not report.problems:
-            problems.append(Problem(None, "no_weights", "no weight files of a known format"))
-    except CrawlError as error:
-        problems.append(Problem(None, error.code, str(error)))
-    return Reading(
-        found,
-        LedgerRow(
-            snapshot.ref.repo_id,
-            snapshot.ref.revision,
-            SCHEME,
-            digest_of(found.repo_id, found.revision, found.scheme) if found else None,
-            report.format if report else None,
-            reader.bytes_read,
-            reader.requests,
-            _weight_bytes(snapshot, report),
-            len(report.tensors) if report else 0,
-            time.monotonic() - started,
-            datetime.now(UTC),
-        ),
-        tuple(problems),
-    )
-
-
-def _read_blocks(
-    reader: PrefixReader,
-    snapshot: RepoSnapshot,
-    report: HeaderReport,
-    budget_bytes: int,
-    problems: list[Problem],
-) -> Fingerprint | None:
-    try:
-        plan = plan_probe(report.tensors, budget_bytes, _heads(report))
-    except ValueError as error:
-        problems.append(Problem(None, "budget", str(error)))
-        return None
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in plan.skipped:
-        by_reason.setdefault(reason, []).append(name)
-    problems.extend(
-        Problem(None, "skipped", f"{len(names)} tensors not read: {reason} (first: {names[0]})")
-        for reason, names in by_reason.items()
-    )
-    if not plan.blocks:
-        return None
-    payloads: list[bytes] = [b""] * len(plan.blocks)
-    for path in sorted({block.tensor.path for block in plan.blocks}):
-        wanted = [i for i, block in enumerate(plan.blocks) if block.tensor.path == path]
-        spans = [(plan.blocks[i].start, plan.blocks[i].stop) for i in wanted]
-        for i, payload in zip(wanted, reader.read(snapshot.ref, path, spans), strict=True):
-            payloads[i] = payload
-    weights = sorted({entry.path for entry in report.tensors})
-    digests = {file.path: file.sha256 for file in snapshot.files}
-    return make_fingerprint(
-        plan,
-        payloads,
-        repo_id=snapshot.ref.repo_id,
-        revision=snapshot.ref.revision,
-        format_name=report.format,
-        file_digests=tuple(sorted(d for path in weights if (d := digests.get(path)))),
-        n_parameters=sum(_n_values(entry) for entry in report.tensors),
-        architecture=_text(report.metadata.get("general.architecture")),
-    )
-
-
-def _n_values(entry: TensorEntry) -> int:
-    n = 1
-    for size in entry.shape:
-        n *= size
-    return n
-
-
-def _heads(report: HeaderReport) -> Heads | None:
-    """Head counts of a GGUF of the llama family; None for everything that is not permuted."""
-    if report.format != "gguf" or report.metadata.get("general.architecture") != "llama":
-        return None
-    query = report.metadata.get("llama.attention.head_count")
-    key_value = report.metadata.get("llama.attention.head_count_kv", query)
-    if isinstance(query, int) and isinstance(key_value, int):
-        return Heads(query, key_value)
-    return None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _weight_bytes(snapshot: RepoSnapshot, report: HeaderReport | None) -> int:
-    paths = {entry.path for entry in report.tensors} if report else set()
-    return sum(file.size_bytes for file in snapshot.files if file.path in paths)

@@ -21,11 +21,11 @@ from lineage.store.findings import (
     replace_pairs,
 )
 from lineage.store.fingerprint_ledger import LedgerRow, fingerprint_rows
-from lineage.store.fingerprints import load_fingerprint
+from lineage.store.fingerprint_parts import read_fingerprints
 from lineage.store.home import Home
 from lineage.store.runs import last_inputs, record_run
 from lineage.store.snapshots import latest_snapshots
-from lineage.weights.plan import SCHEME
+from lineage.weights.probe import SCHEME
 
 __all__ = ["InferReport", "infer"]
 
@@ -42,13 +42,18 @@ class InferReport:
     by_grade: tuple[tuple[str, int], ...]
 
 
-def infer(home: Home, *, ignore_claims: bool = False) -> InferReport:
+def infer(home: Home, *, ignore_claims: bool = False, parts: str | None = None) -> InferReport:
     """Infer the origin of every fingerprinted model and record what changed.
 
     The weights alone are asked: claims play no part in findings, with or without `ignore_claims`,
     which is recorded so that an evaluation can show it. Upload dates and likes are witnesses.
     Where fingerprints, witnesses and the code of the inference are those of the last run, its
     findings stand and nothing is computed.
+
+    Parameters
+    ----------
+    parts
+        Where the fingerprints are kept; default: in the home.
 
     Raises
     ------
@@ -79,9 +84,7 @@ def infer(home: Home, *, ignore_claims: bool = False) -> InferReport:
                 talk("nothing changed since the last inference")
                 changed = 0
             else:
-                fingerprints = [
-                    load_fingerprint(home.fingerprints, row.digest) for row in rows if row.digest
-                ]
+                fingerprints = list(read_fingerprints(parts or home.fingerprints, rows))
                 found = infer_lineage(fingerprints, dates, likes, talk)
                 replace_pairs(connection, run_id, found.pairs)
                 changed = replace_findings(connection, run_id, found.findings)
@@ -109,7 +112,7 @@ def _inputs_digest(
     """One digest of everything that findings are a function of, the code included."""
     digest = hashlib.sha256()
     for package in (lineage.infer, lineage.weights):
-        for file in sorted(Path(package.__path__[0]).glob("*.py")):
+        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
             digest.update(file.read_bytes())
     for row in sorted(rows, key=lambda row: row.repo_id):
         witness = (row.digest, dates.get(row.repo_id), likes.get(row.repo_id))

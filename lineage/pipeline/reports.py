@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from lineage.pipeline.crawl import CrawlPlan
+    from lineage.pipeline.fingerprint import FingerprintPlan
 
-__all__ = ["Report", "plan_lines", "report_lines"]
+__all__ = ["Report", "fingerprint_plan_lines", "plan_lines", "report_lines"]
 
 
 class Report(Protocol):
@@ -56,6 +57,15 @@ def plan_lines(plan: CrawlPlan) -> list[str]:
         lines.append("  " + ", ".join(f"{reason} {n}" for reason, n in plan.queue))
     lines.append(f"requests: at least {plan.n_requests}; nothing was asked")
     return lines
+
+
+def fingerprint_plan_lines(plan: FingerprintPlan) -> list[str]:
+    """What the next fingerprint pass would read, in words."""
+    return [
+        f"fingerprint: {plan.n_todo} models at stage {plan.stage}; {plan.n_kept} are done",
+        f"weights: at most {plan.at_most_bytes / 1e6:,.1f} MB of {plan.weight_bytes / 1e6:,.1f} MB "
+        "in their files, headers and vocabularies apart; nothing was read",
+    ]
 
 
 def _pair(value: object) -> tuple[str, str]:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lineage.pipeline.crawl import crawl
-from lineage.pipeline.fingerprint import DEFAULT_BUDGET_BYTES, fingerprint
+from lineage.pipeline.fingerprint import fingerprint
 from lineage.pipeline.infer import infer
 from lineage.pipeline.measure import measure
 from lineage.pipeline.progress import talk
 from lineage.pipeline.publish import PublishReport, publish
+from lineage.pipeline.reading import ReadingOptions
 from lineage.pipeline.reports import Report, report_lines
 from lineage.store.home import Home
+from lineage.weights.stages import BUDGET_BYTES
 
 __all__ = ["run"]
 
@@ -25,7 +27,7 @@ def run(
     search: str | None = None,
     ids: Path | None = None,
     limit: int | None = None,
-    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    budget_bytes: int = BUDGET_BYTES,
     ignore_claims: bool = False,
 ) -> PublishReport:
     """Crawl, fingerprint, infer, measure and publish; says what each stage did on stderr.
@@ -43,7 +45,10 @@ def run(
 
     stages: tuple[tuple[str, Callable[[], Report]], ...] = (
         ("crawl", crawled),
-        ("fingerprint", lambda: fingerprint(home, endpoint, budget_bytes=budget_bytes)),
+        (
+            "fingerprint",
+            lambda: fingerprint(home, endpoint, ReadingOptions(budget_bytes=budget_bytes)),
+        ),
         ("infer", lambda: infer(home, ignore_claims=ignore_claims)),
         ("measure", lambda: measure(home, ignore_claims=ignore_claims)),
     )

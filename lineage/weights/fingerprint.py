@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,11 +12,19 @@ from numpy.typing import NDArray
 
 from crawler.errors import TruncatedError
 from lineage.errors import IncomparableError
-from lineage.weights.formats import decode
-from lineage.weights.plan import ProbePlan
+from lineage.weights.encodings import decode_rows, row_bytes
+from lineage.weights.probe import Block, ProbePlan
 from lineage.weights.roles import TensorKey
+from lineage.weights.weight import MAIN, Weight
 
-__all__ = ["Directions", "Fingerprint", "Sample", "make_fingerprint", "require_comparable"]
+__all__ = [
+    "Directions",
+    "Fingerprint",
+    "Sample",
+    "decode_sample",
+    "make_fingerprint",
+    "require_comparable",
+]
 
 F32 = NDArray[np.float32]
 
@@ -50,10 +59,15 @@ class Sample:
     extras: Mapping[str, bytes] = field(default_factory=dict)
     shift: float = 0.0
 
+    @property
+    def n_columns(self) -> int:
+        """Values of a row; a vector is one row."""
+        return math.prod(self.shape if len(self.shape) < 2 else self.shape[1:])
+
     @cached_property
     def values(self) -> F32:
         """Decoded values, rows × columns; a vector has one row. What is no number counts as 0."""
-        values = decode(self.dtype, self.words).reshape(len(self.rows), -1)
+        values = decode_sample(self)
         finite = np.isfinite(values)
         return values if finite.all() else np.where(finite, values, np.float32(0))
 
@@ -66,6 +80,19 @@ class Sample:
     def directions(self) -> Directions:
         """The units as directions, for row matching."""
         return Directions.of(self.units)
+
+
+def decode_sample(sample: Sample) -> F32:
+    """Values of a sample's words, rows × columns; NaN and infinities as they are stored.
+
+    Raises
+    ------
+    MalformedError, TruncatedError
+        If what decodes the words contradicts them (:func:`lineage.weights.encodings.decode_rows`).
+    """
+    parts = {MAIN: sample.words, **sample.extras}
+    values = decode_rows(sample.dtype, parts, len(sample.rows), sample.n_columns)
+    return values - np.float32(sample.shift) if sample.shift else values
 
 
 @dataclass(frozen=True)
@@ -139,7 +166,7 @@ class Fingerprint:
 
 def make_fingerprint(
     plan: ProbePlan,
-    payloads: Sequence[bytes],
+    payloads: Mapping[tuple[str, int, int], bytes],
     *,
     repo_id: str,
     revision: str,
@@ -148,26 +175,27 @@ def make_fingerprint(
     n_parameters: int = 0,
     architecture: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    tokens: Mapping[int, str] | None = None,
 ) -> Fingerprint:
     """Put the bytes that were read where the plan wanted them.
+
+    Parameters
+    ----------
+    payloads
+        The bytes of every span of the plan, by (path, start, stop).
 
     Raises
     ------
     TruncatedError
-        If a payload has not the planned length.
+        If a payload is missing or has not the planned length.
     """
-    samples: dict[TensorKey, Sample] = {}
-    for block, payload in zip(plan.blocks, payloads, strict=True):
-        if len(payload) != block.stop - block.start:
-            raise TruncatedError(f"{block.tensor.name}: {len(payload)} bytes came, not as planned")
-        rows, words = _in_row_order(block.rows, payload)
-        samples[block.role.key] = Sample(
-            block.tensor.name, block.tensor.dtype, block.tensor.shape, rows, words,
-            block.role.transposed,
-        )  # fmt: skip
+    samples = {block.weight.key: _sample(block, payloads) for block in plan.blocks}
+    embedding = samples.get(TensorKey("embed"))
+    sampled = set(embedding.rows) if embedding is not None else set()
     return Fingerprint(
         repo_id, revision, plan.scheme, format_name, samples, file_digests, n_parameters,
-        architecture, dict(metadata or {}),
+        architecture, dict(metadata or {}), plan.stage,
+        {row: token for row, token in sorted((tokens or {}).items()) if row in sampled},
     )  # fmt: skip
 
 
@@ -186,9 +214,34 @@ def require_comparable(a: Fingerprint, b: Fingerprint) -> None:
         )
 
 
-def _in_row_order(rows: tuple[int, ...], payload: bytes) -> tuple[tuple[int, ...], bytes]:
+def _sample(block: Block, payloads: Mapping[tuple[str, int, int], bytes]) -> Sample:
+    weight = block.weight
+    found: dict[str, bytes] = {part.name: b"" for part in weight.parts}
+    for name, path, start, stop in block.spans:
+        payload = payloads.get((path, start, stop), b"")
+        if len(payload) != stop - start:
+            raise TruncatedError(f"{weight.name}: {len(payload)} bytes came, not as planned")
+        found[name] += payload
+    words, shape = found.pop(MAIN), weight.shape
+    if weight.columns is not None:
+        words = _own_columns(weight, len(block.rows), words)
+        shape = (weight.n_rows, weight.columns[1] - weight.columns[0])
+    rows, words = (block.rows, words) if found else _ascending(block.rows, words)
+    return Sample(
+        weight.name, weight.dtype, shape, rows, words, weight.transposed, found, weight.shift,
+    )  # fmt: skip
+
+
+def _own_columns(weight: Weight, n_rows: int, words: bytes) -> bytes:
+    """Of rows that hold several weights side by side, the bytes of this one."""
+    first, stop = (row_bytes(weight.dtype, column) for column in weight.columns or ())
+    stored = np.frombuffer(words, np.uint8).reshape(n_rows, -1)
+    return stored[:, first:stop].tobytes()
+
+
+def _ascending(rows: tuple[int, ...], words: bytes) -> tuple[tuple[int, ...], bytes]:
     if rows == tuple(sorted(rows)):
-        return rows, payload
+        return rows, words
     order = np.argsort(rows)
-    stored = np.frombuffer(payload, np.uint8).reshape(len(rows), -1)
+    stored = np.frombuffer(words, np.uint8).reshape(len(rows), -1)
     return tuple(int(rows[i]) for i in order), stored[order].tobytes()

@@ -113,7 +113,8 @@ class Weight:
     dtype
         Encoding with its parameters: ``BF16``, ``Q4_K``, ``GPTQ:bits=4,group=128``, …
     shape
-        Rows × columns … as stored: a row is contiguous. A vector has one dimension.
+        Rows × columns … as stored: a row is contiguous. A vector has one dimension. Where several
+        weights lie side by side it is the shape of all of them.
     parts
         Where the words lie; the first is :data:`MAIN`.
     transposed
@@ -154,12 +155,14 @@ class Weight:
 
     @property
     def n_columns(self) -> int:
-        """Values of a row."""
+        """Values of a stored row."""
         return math.prod(self.shape) if self.is_vector else math.prod(self.shape[1:])
 
     @property
     def n_values(self) -> int:
-        """Values of all rows."""
+        """Values of this weight: all rows, its own columns."""
+        if self.columns is not None:
+            return self.n_rows * (self.columns[1] - self.columns[0])
         return math.prod(self.shape)
 
     @property
