@@ -77,6 +77,8 @@ ENDINGS: Mapping[str, str] = {
 """Last words and what they add to the role."""
 
 _OTHER_FACTORS = (
+    "glora_A", "glora_B", "glora_C", "glora_D", "glora_E", "delora_w_norm", "tinylora_A",
+    "tinylora_B", "tinylora_P", "supertuning_indices",
     "adamss_A", "adamss_B", "beft_bias", "boft_R", "boft_s", "c3a_kernel", "deft_P", "deft_R",
     "fourierft_spectrum", "frod_lambda_l", "frod_lambda_s_values", "gralora_A", "gralora_B",
     "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "hra_u", "ia3_l",
