@@ -351,15 +351,16 @@ def test_large_blocks_and_single_rows_have_no_spectrum(shape):
 @settings(max_examples=25)
 @given(
     st.integers(1, 12), st.sampled_from([1, 2, 7, 48, 100, 768, 1023, 1024, 1025, 2048, 2500]),
-    st.integers(0, 99), st.booleans(),
+    st.integers(0, 99), st.booleans(), st.sampled_from([1, 1e-34, 1e30]),
 )  # fmt: skip
-def test_simhash_is_what_its_definition_says(n_rows, n_columns, seed, wild):
+def test_simhash_is_what_its_definition_says(n_rows, n_columns, seed, wild, size):
     rng = np.random.default_rng(seed)
     values = gaussian(n_rows, n_columns, seed)
     if wild:
         values *= np.exp(8 * rng.standard_normal(values.shape)).astype(np.float32)
         values += np.float32(rng.choice([0, 100]))
         values[:, ::3] = 0
+    values = (values.clip(-1e8, 1e8) * size).astype(np.float32)
     rows = sorted(int(r) for r in rng.choice(5000, n_rows, replace=False))
     sums = slow_buckets(KEY, tuple(rows), values)
     found = sketch_of(sample(values, rows=rows))

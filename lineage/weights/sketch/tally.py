@@ -62,8 +62,6 @@ def merge_moments(parts: Moments, slots: Tensor, n_sets: int) -> Moments:
     n = total(parts.n)
     divisor = n.clamp(min=1)
     mean = total(parts.n * parts.mean) / divisor
-    # Once more about the first answer: with a large common offset the first one is rounded.
-    mean = mean + total(parts.n * (parts.mean - mean[slots])) / divisor
     away = parts.mean - mean[slots]
     m2 = parts.m2 + parts.n * away**2
     m3 = parts.m3 + 3 * away * parts.m2 + parts.n * away**3
