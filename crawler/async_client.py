@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -45,6 +46,8 @@ from crawler.pace import Pace
 from crawler.records import RepoRef
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
 
 __all__ = ["AddressRefusedError", "AsyncHub", "Piece"]
@@ -287,13 +290,12 @@ class AsyncHub:
         """The session of this event loop."""
         if self._session is None:
             import aiohttp
-            import httpx2
             from huggingface_hub import constants
 
             if constants.is_offline_mode():
                 raise PermanentError("the Hub's client is told to stay offline (HF_HUB_OFFLINE)")
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context()),
+                connector=aiohttp.TCPConnector(limit=0, ssl=_certificates()),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=min(_CONNECT_S, self._stall_s), sock_read=self._stall_s
@@ -380,6 +382,14 @@ class AsyncHub:
                 # Jitter on top of what the server asks for: who waited together comes one by one.
                 await self._sleep(min(asked_s, MAX_WAIT_S) + self._jitter(backoff_s(tried)))
         raise AssertionError("unreachable: the last try returns or raises")
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Those that the Hub's client trusts; reading them takes a fifth of a second."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 async def _head_of(response: aiohttp.ClientResponse) -> tuple[int, Mapping[str, str]]:
