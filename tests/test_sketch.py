@@ -622,6 +622,7 @@ def test_the_fused_kernel_interpreted_gives_what_torch_gives(monkeypatch):
     fingerprints = [
         model({
             KEY: sample(values, rows=range(0, 27, 3)), TensorKey("b"): sample(values, "BF16"),
+            TensorKey("v"): Sample("v", "F32", (1500,), (0,), words_of(values[6], "F32")),
             TensorKey("t"): sample(tiny), TensorKey("k"): sample(gaussian(20, 2048), "F16"),
             TensorKey("e"): Sample("e", "F8_E4M3", (3, 1024), (0, 1, 2), fp8.tobytes()),
             TensorKey("f"): Sample("f", "F8_E5M2", (3, 1024), (0, 1, 2), fp8.tobytes()),
