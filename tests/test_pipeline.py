@@ -230,13 +230,14 @@ def test_killing_the_fingerprint_stage_loses_nothing_finished(pocket, tmp_path):
             stdout=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 60
-        while len(list(home.fingerprints.glob("*.safetensors"))) < 5:
+        while not list(home.fingerprints.glob("*/*.models.parquet")):
             assert time.monotonic() < deadline
-            assert process.poll() is None or len(list(home.fingerprints.glob("*"))) >= 5
+            assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
         report = fingerprint(home, endpoint)
-    assert report.n_kept >= 4
+    assert report.n_kept >= 32  # a batch, entered or found again in its part
     assert report.n_failed == 0
     n_readable = rows(home, "SELECT count(DISTINCT repo_id) FROM fingerprint WHERE digest NOTNULL")
     assert n_readable == [(report.n_kept + report.n_read,)]

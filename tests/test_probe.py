@@ -149,7 +149,7 @@ def test_a_small_model_is_read_in_sixty_four_rows_of_every_matrix():
         assert set(range(min(64, block.weight.n_rows))) <= set(block.rows)
     embed = next(b for b in plan.blocks if b.weight.key.role == "embed")
     assert set(embed.rows) == {*range(64), *ANCHORS}
-    assert plan.given_up == plan.passed_over == ()
+    assert plan.given_up == plan.passed_over == plan.unplanned == ()
 
 
 def test_every_pocket_model_is_read_in_sixty_four_rows_of_every_matrix(pocket):
@@ -292,8 +292,8 @@ def test_a_tight_budget_gives_up_whole_layers_and_says_which_weights_are_not_rea
     layers = sorted({b.weight.key.layer for b in plan.blocks if b.weight.key.role == "down"})
     assert 5 <= len(layers) < 32
     assert {0, 7, 15, 23, 31} <= set(layers)
-    assert len(plan.blocks) + len(plan.passed_over) == len(weights)
-    assert set(plan.passed_over) >= {
+    assert len(plan.blocks) + len(plan.unplanned) == len(weights)
+    assert set(plan.unplanned) >= {
         ("model.layers.2.mlp.down_proj.weight",
          "beyond the budget: vectors and one row of every matrix of the layers")
     }  # fmt: skip

@@ -69,7 +69,9 @@ class ProbePlan:
     blocks
         By layer, role and expert.
     passed_over
-        Weights of which nothing is read: name and reason.
+        Weights of which nothing can be read at this stage: name and reason.
+    unplanned
+        Weights that could be read and are not: the stage does not read them, or the budget ended.
     given_up
         What the budget took away: the steps of the ladder that it did not reach, and their cost.
     """
@@ -79,6 +81,7 @@ class ProbePlan:
     blocks: tuple[Block, ...]
     passed_over: tuple[tuple[str, str], ...]
     given_up: tuple[str, ...] = ()
+    unplanned: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def bytes_planned(self) -> int:
@@ -179,8 +182,9 @@ class _Climb:
             for i in self._readable
             if i not in reached
         )
-        passed_over = (*self._passed_over, *unplanned)
-        return ProbePlan(SCHEME, self._stage, tuple(blocks), passed_over, given_up)
+        return ProbePlan(
+            SCHEME, self._stage, tuple(blocks), tuple(self._passed_over), given_up, tuple(unplanned)
+        )
 
     def _within_bytes(self, budget: int) -> int:
         """How many rungs the budget allows, and the stage."""
