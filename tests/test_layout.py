@@ -247,6 +247,21 @@ def test_a_configuration_that_contradicts_the_shapes_is_not_followed(lie):
     assert len(layout.passed_over) == 4
 
 
+@pytest.mark.parametrize(
+    ("end", "shape"),
+    [("qzeros", (3, 4)), ("qzeros", (2, 5)), ("scales", (3, 32)), ("g_idx", (63,)),
+     ("g_idx", (64, 1)), ("qweight", (8, 31)), ("qweight", (7, 32)), ("qweight", (0, 32))],
+)  # fmt: skip
+def test_shapes_of_gptq_that_do_not_fit_one_another_are_passed_over(end, shape):
+    shapes = {"qweight": (8, 32), "qzeros": (2, 4), "scales": (2, 32), "g_idx": (64,)}
+    dtypes = {"scales": "F16"}
+    found = entries(
+        *((f"{UP}.{e}", dtypes.get(e, "I32"), s) for e, s in (shapes | {end: shape}).items())
+    )
+    stated = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": True}
+    assert not lay_out(found, replace(LLAMA, quantisation=stated)).weights
+
+
 @pytest.mark.parametrize("missing", ["qzeros", "scales"])
 def test_codes_without_what_decodes_them_are_passed_over(missing):
     found = entries(
@@ -342,6 +357,34 @@ def test_packed_columns_are_counted_in_groups():
 )  # fmt: skip
 def test_packed_columns_that_contradict_the_scales_are_passed_over(bits, width, scales, size):
     assert not packed(bits, width, scales, group_size=size).weights
+
+
+def nested(n_outer: int, hidden: int = 96, rows: int = 3) -> Layout:
+    blocks = -(-rows * hidden // 64)
+    return laid(
+        (f"{UP}.weight", "U8", (rows * hidden // 2, 1)),
+        (f"{UP}.weight.absmax", "U8", (blocks,)),
+        (f"{UP}.weight.nested_absmax", "F32", (n_outer,)),
+        (f"{UP}.weight.quant_map", "F32", (16,)),
+        (f"{UP}.weight.nested_quant_map", "F32", (256,)),
+        (f"{UP}.weight.quant_state.bitsandbytes__nf4", "U8", (80,)),
+        facts=replace(LLAMA, hidden=hidden),
+    )
+
+
+def test_magnitudes_that_do_not_end_with_rows_are_read_whole():
+    units = {part.name: part.rows_per_unit for part in only(nested(1)).parts}
+    assert (units["words"], units["scales"], units["scales_of_scales"]) == (1, 0, 0)
+    units = {part.name: part.rows_per_unit for part in only(nested(1, rows=4)).parts}
+    assert (units["words"], units["scales"], units["scales_of_scales"]) == (1, 2, 0)
+
+
+def test_magnitudes_of_magnitudes_must_be_as_many_as_are_needed():
+    assert not nested(2).weights
+
+
+def test_complex_numbers_are_passed_over():
+    assert "complex" in reason(laid((f"{UP}.weight", "C64", (4, 4))), f"{UP}.weight")
 
 
 # conversions to GGUF

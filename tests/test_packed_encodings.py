@@ -201,6 +201,16 @@ def test_of_a_table_the_nearest_level_counts(byte, seed):
     assert contains(dtype, parts, 1, 2, value.reshape(1, 2)) == (sum(nearest), 2)
 
 
+def test_columns_side_by_side_are_cut_after_decoding():
+    dtype, parts = gptq()
+    whole = decode_rows(dtype, parts, 32, 32)
+    cut = str(Encoding("GPTQ", {**Encoding.parse(dtype).options, "first": "5", "width": "32"}))
+    assert np.array_equal(decode_rows(cut, parts, 32, 9), whole[:, 5:14])
+    assert np.array_equal(codes(cut, parts, 32, 9), codes(dtype, parts, 32, 32)[:, 5:14])
+    with pytest.raises(MalformedError):
+        decode_rows(cut, parts, 32, 28)
+
+
 # lies
 
 
@@ -343,7 +353,9 @@ def test_a_quantisation_state_that_lies_is_refused(lie):
 @pytest.mark.parametrize(
     "state",
     [b"", b"[]", b"{", b"null", b"[" * 4000, b"\xff\xfe", b'{"shape":' * 400, b" " * 5000,
-     b"1" * 4000, b'"' + b"x" * 3000],
+     b"1" * 4000, json.dumps({"quant_type": "nf4", "blocksize": 64, "shape": [2, 64],
+                                           "nested_blocksize": 256, "nested_offset": 0.5}).encode()
+     + b" " * 5000, b'"' + b"x" * 3000],
 )  # fmt: skip
 def test_a_quantisation_state_that_is_none_is_refused(state):
     with pytest.raises(MalformedError):

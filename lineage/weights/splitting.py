@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from crawler.errors import MalformedError
+from lineage.weights.encodings import Encoding
 from lineage.weights.facts import ModelFacts
 from lineage.weights.roles import Fused, Role, TensorKey
 from lineage.weights.stored import Stored
@@ -39,7 +40,8 @@ def split(stored: Stored, role: Role, facts: ModelFacts) -> list[Weight]:
     if arrangement == "by_group" and facts.n_kv_heads == 1:
         arrangement = "concatenated"
     if transposed:
-        return _columns(whole, keys, sizes) if arrangement == "concatenated" else [whole]
+        side_by_side = _packed_columns if stored.columns_first else _columns
+        return side_by_side(whole, keys, sizes) if arrangement == "concatenated" else [whole]
     if arrangement == "concatenated":
         return _rows(whole, stored, keys, sizes)
     if whole.is_vector:
@@ -76,6 +78,17 @@ def _columns(whole: Weight, keys: list[TensorKey], sizes: list[int]) -> list[Wei
         replace(whole, key=key, columns=(stop - size, stop))
         for key, size, stop in zip(keys, sizes, stops, strict=True)
     ]
+
+
+def _packed_columns(whole: Weight, keys: list[TensorKey], sizes: list[int]) -> list[Weight]:
+    """Columns that only the encoding can cut, once it has taken the codes apart."""
+    encoding, width = Encoding.parse(whole.dtype), whole.n_columns
+    found = []
+    for key, size, stop in zip(keys, sizes, accumulate(sizes), strict=True):
+        place = {"first": str(stop - size), "width": str(width)}
+        dtype = str(Encoding(encoding.name, {**encoding.options, **place}))
+        found.append(replace(whole, key=key, dtype=dtype, shape=(whole.n_rows, size)))
+    return found
 
 
 def _rows(whole: Weight, stored: Stored, keys: list[TensorKey], sizes: list[int]) -> list[Weight]:

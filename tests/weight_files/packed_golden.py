@@ -15,13 +15,17 @@ from weight_files import Written
 _GOLDEN = Path(__file__).parent.parent / "golden"
 
 
-def gptq_awq(folder: Path, name: str) -> Written:
+def gptq_awq(folder: Path, name: str, fused: bool = False) -> Written:
     with np.load(_GOLDEN / "gptq_awq.npz") as arrays:
         found = {k.split("/")[1]: arrays[k] for k in arrays.files if k.startswith(f"{name}/")}
+    module = "gate_up_proj" if fused else "up_proj"
     truth = {"up@0": found.pop("truth").astype(np.float32)}
     originals = {"up@0": found.pop("original").astype(np.float32)}
+    if fused:
+        truth = {"gate@0": truth["up@0"][:, :16], "up@0": truth["up@0"][:, 16:]}
+        originals["up@0"] = originals["up@0"][:, 16:]
     save_file(
-        {f"model.layers.0.mlp.up_proj.{k}": torch.from_numpy(v) for k, v in found.items()},
+        {f"model.layers.0.mlp.{module}.{k}": torch.from_numpy(v) for k, v in found.items()},
         folder / "model.safetensors",
     )
     if name.startswith("awq"):
@@ -61,5 +65,9 @@ with np.load(_GOLDEN / "gptq_awq.npz") as _arrays:
 
 WRITERS = {
     **{name: partial(gptq_awq, name=name) for name in _NAMES},
+    **{
+        f"{name} fused": partial(gptq_awq, name=name, fused=True)
+        for name in ("awq4", "gptq3-sym0-act1-v1", "gptq4-sym1-act0-v1")
+    },
     "modelopt nvfp4": modelopt,
 }

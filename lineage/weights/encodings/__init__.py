@@ -146,8 +146,12 @@ def is_quantised(dtype: str) -> bool:
 
 
 def _read(dtype: str, parts: Mapping[str, bytes], n_rows: int, n_columns: int) -> Codes:
+    """Codes of rows; of stored rows of ``width`` columns those from ``first`` on."""
     encoding = Encoding.parse(dtype)
     reader = _READERS.get(encoding.name)
-    if reader is None or n_rows < 1 or n_columns < 1:
+    first = encoding.number("first", 0)
+    width = encoding.number("width", max(n_columns, 0))
+    if reader is None or n_rows < 1 or n_columns < 1 or first + n_columns > width:
         raise MalformedError(f"no {n_rows} × {n_columns} values are read from {dtype:.60}")
-    return reader(encoding, parts, n_rows, n_columns)
+    found = reader(encoding, parts, n_rows, width)
+    return found if width == n_columns else found.side_by_side(first, first + n_columns)

@@ -8,7 +8,7 @@ values would have been given the same codes, follow from that alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,16 @@ class Codes:
             if self.factor != 1.0:
                 values *= np.float32(self.factor)
         return values
+
+    def side_by_side(self, first: int, stop: int) -> Codes:
+        """The columns ``[first, stop)`` alone."""
+        width = self.codes.shape[1]
+
+        def cut(numbers: NDArray[Any]) -> NDArray[Any]:
+            return numbers[:, first:stop] if numbers.shape[1] == width else numbers
+
+        zeros = None if self.zeros is None else cut(self.zeros)
+        return replace(self, codes=cut(self.codes), scales=cut(self.scales), zeros=zeros)
 
     def contains(self, values: F32) -> tuple[int, int]:
         """How many of `values` round to their code, and how many could be asked.
