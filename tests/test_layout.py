@@ -359,6 +359,106 @@ def test_packed_columns_that_contradict_the_scales_are_passed_over(bits, width, 
     assert not packed(bits, width, scales, group_size=size).weights
 
 
+def test_a_configuration_that_fits_in_two_ways_is_not_followed():
+    groups = {
+        "a": {"weights": {"num_bits": 4, "group_size": 32}},
+        "b": {"weights": {"num_bits": 2, "group_size": 64}},
+    }
+    layout = laid((f"{UP}.weight_packed", "I32", (64, 16)), (f"{UP}.weight_scale", "F32", (64, 4)),
+                  facts=replace(LLAMA, quantisation={"config_groups": groups}))  # fmt: skip
+    assert not layout.weights
+
+
+BLOCKS = {"config_groups": {"g": {"weights": {"num_bits": 4, "group_size": 32}}}}
+GPT_OSS = "model.layers.0.mlp.experts.down_proj"
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        [(f"{UP}.weight", "I8", (4, 8)), (f"{UP}.SCB", "F32", (5,))],
+        [(f"{UP}.weight", "I8", (4, 8)), (f"{UP}.SCB", "F16", (4,))],
+        [(f"{UP}.weight_packed", "U8", (4, 16)), (f"{UP}.weight_scale", "U8", (4, 1)),
+         (f"{UP}.weight_global_scale", "F32", (1,))],
+        [(f"{UP}.weight_packed", "U8", (4, 16)), (f"{UP}.weight_scale", "F8_E4M3", (4, 2))],
+        [(f"{UP}.weight_packed", "U8", (4, 16)), (f"{UP}.weight_scale", "U8", (4, 1)),
+         (f"{UP}.weight_zero_point", "I8", (4, 1))],
+        [(f"{UP}.weight", "I8", (4, 8)), (f"{UP}.weight_scale", "F32", (4, 1)),
+         (f"{UP}.weight_zero_point", "I8", (8, 1))],
+        [(f"{UP}.weight", "F8_E4M3", (4, 8)), (f"{UP}.weight_scale", "F32", (4, 1)),
+         (f"{UP}.weight_zero_point", "I8", (4, 1))],
+        [(f"{UP}.weight", "F8_E4M3", (4, 8)), (f"{UP}.weight_scale", "F32", (4, 1)),
+         (f"{UP}.weight_scale_2", "F32", (1,))],
+        [(f"{UP}.weight_packed", "I32", (64, 16)), (f"{UP}.weight_scale", "F32", (64, 4)),
+         (f"{UP}.weight_g_idx", "I32", (64,))],
+        [(f"{UP}.weight_packed", "I32", (64, 16)), (f"{UP}.weight_scale", "F32", (64, 4)),
+         (f"{UP}.weight_zero_point", "I32", (9, 4))],
+        [(f"{UP}.weight_packed", "I32", (60, 16)), (f"{UP}.weight_scale", "F32", (60, 4)),
+         (f"{UP}.weight_zero_point", "I32", (7, 4))],
+        [(f"{GPT_OSS}_blocks", "U8", (3, 8, 2, 15)), (f"{GPT_OSS}_scales", "U8", (3, 8, 2))],
+        [(f"{GPT_OSS}_blocks", "U8", (3, 8, 2, 16)), (f"{GPT_OSS}_scales", "U8", (3, 8, 1))],
+        [(f"{GPT_OSS}_blocks", "U8", (3, 8, 2, 16)), (f"{GPT_OSS}_scales", "U8", (2, 8, 2))],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_stands_beside_codes_and_does_not_fit_them_is_not_used(tensors):
+    layout = laid(*tensors, facts=replace(LLAMA, quantisation=BLOCKS))
+    assert not layout.weights
+    assert {name for name, _ in layout.passed_over} == {name for name, _, _ in tensors}
+
+
+def test_blocks_of_several_possible_sizes_are_passed_over():
+    stated = {"config_groups": {
+        "a": {"weights": {"num_bits": 8, "group_size": 40}},
+        "b": {"weights": {"num_bits": 8, "group_size": 48}},
+    }}  # fmt: skip
+    layout = laid((f"{UP}.weight", "F8_E4M3", (4, 80)), (f"{UP}.weight_scale", "F32", (4, 2)),
+                  facts=replace(LLAMA, quantisation=stated))  # fmt: skip
+    assert not layout.weights
+
+
+def test_turned_matrices_are_not_read_from_four_bit_blocks():
+    facts = ModelFacts("gpt2", "safetensors", 4, 4, 32, 128)
+    name = "h.0.mlp.c_fc"
+    layout = laid(
+        (f"{name}.weight", "U8", (64 * 128 // 2, 1)), (f"{name}.weight.absmax", "F32", (128,)),
+        (f"{name}.weight.quant_map", "F32", (16,)),
+        (f"{name}.weight.quant_state.bitsandbytes__nf4", "U8", (80,)), facts=facts,
+    )  # fmt: skip
+    assert "turned" in reason(layout, f"{name}.weight")
+
+
+def test_heads_in_turn_need_as_many_keys_as_queries():
+    facts = replace(LLAMA, model_type="gpt_neox")
+    name = "gpt_neox.layers.0.attention.query_key_value.weight"
+    assert str(only(laid((name, "F16", (192, 128)), facts=facts)).key) == "qkv@0"
+
+
+def test_one_group_of_heads_lies_one_below_the_other():
+    facts = replace(LLAMA, model_type="internlm2", n_kv_heads=1)
+    found = by_key(laid(("model.layers.0.attention.wqkv.weight", "F16", (160, 128)), facts=facts))
+    assert found["k@0"].order is None
+    assert found["k@0"].main.start == 100 + 128 * 256
+
+
+def test_columns_in_turn_stay_together():
+    facts = replace(LLAMA, model_type="gpt_oss")
+    found = by_key(laid((GPT_OSS.replace("down", "gate_up"), "BF16", (2, 32, 64)), facts=facts))
+    assert found.keys() == {"gate_up@0/0", "gate_up@0/1"}
+
+
+def test_gpt2_is_turned_back_in_gguf():
+    weight = only(gguf("gpt2", "blk.0.ffn_up.weight", (512, 128)))
+    assert not weight.transposed
+
+
+def test_rows_that_are_no_pairs_are_passed_over():
+    layout = gguf("llama", "blk.0.attn_q.weight", (24, 128))  # eight heads of three rows
+    assert "pairs" in reason(layout, "blk.0.attn_q.weight")
+    name = "layers.0.attention.wq.weight"
+    assert "heads" in reason(laid((name, "BF16", (24, 128))), name)
+
+
 def nested(n_outer: int, hidden: int = 96, rows: int = 3) -> Layout:
     blocks = -(-rows * hidden // 64)
     return laid(
