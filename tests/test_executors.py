@@ -21,7 +21,8 @@ from ray_settings import NODE, prepare
 
 from lineage.errors import UsageError
 from lineage.pipeline.executors import Done, ExecutorError, Failed, LocalExecutor, RayExecutor
-from lineage.pipeline.executors.answers import answered, told_failure
+from lineage.pipeline.executors import dispatch as dispatching
+from lineage.pipeline.executors.answers import answered, reason_of, told_failure
 from lineage.pipeline.executors.dispatch import Died, dispatch
 
 
@@ -185,7 +186,7 @@ def test_a_task_that_kills_every_worker_is_given_up_and_others_go_on(crew, tmp_p
 
 
 def test_workers_that_die_of_their_set_up_end_it(crew, tmp_path):
-    with pytest.raises(ExecutorError, match="in a row died while their work was set up"):
+    with pytest.raises(ExecutorError, match="4 workers in a row died while their work was set up"):
         list(crew.map(Chores(tmp_path, dies=True), [Chore("a"), Chore("b")]))
 
 
@@ -193,6 +194,21 @@ def test_a_result_that_cannot_be_sent_is_a_failure_of_its_task(crew, tmp_path):
     outcomes = {o.task.name: o for o in crew.map(Chores(tmp_path), [Chore("a", "lambda")])}
     assert isinstance(outcomes["a"], Failed)
     assert "pickle" in outcomes["a"].reason
+
+
+def test_a_worker_that_died_while_it_had_nothing_to_do_is_replaced(crew, tmp_path):
+    def chores() -> Iterator[Chore]:
+        yield Chore("a")
+        yield Chore("b")
+        for name in "ab":
+            wait_for(tmp_path / f"output.{name}")
+        for pid in filter(running, pids(tmp_path)):
+            os.kill(pid, signal.SIGKILL)
+        assert gone(pids(tmp_path))
+        yield Chore("c")
+
+    outcomes = list(crew.map(Chores(tmp_path), chores()))
+    assert sorted(o.task.name for o in outcomes if isinstance(o, Done)) == ["a", "b", "c"]
 
 
 def test_tasks_end_in_any_order(crew, tmp_path):
@@ -271,20 +287,41 @@ def test_workers_end_when_their_driver_is_killed(tmp_path):
     assert gone(pids(tmp_path))
 
 
+def test_ctrl_c_in_a_terminal_which_workers_get_too_is_left_to_the_driver(tmp_path):
+    outcomes = LocalExecutor(workers=2).map(
+        Chores(tmp_path), [Chore("slow", "wait"), Chore("quick")]
+    )
+    next(outcomes)
+    for pid in pids(tmp_path):
+        os.kill(pid, signal.SIGINT)
+    (tmp_path / "gate").touch()
+    assert [o.result for o in outcomes] == ["SLOW"]
+    assert events(tmp_path, "attempt")["slow"] == 1
+
+
+@pytest.mark.parametrize(("how", "end"), [("kill", "signal 9"), ("exit", "exit code 3")])
+def test_it_is_told_how_a_process_died(tmp_path, how, end):
+    executor = LocalExecutor(workers=2, max_retries=0)
+    (outcome,) = executor.map(Chores(tmp_path), [Chore("a", how, deaths=9)])
+    assert outcome == Failed(Chore("a", how, deaths=9), f"the worker died ({end})", 1)
+
+
 # --- the dispatcher, with workers that are told what to say
 
 
 class ScriptedWorker:
     def __init__(self, *answers: bytes | Died) -> None:
         self.answers = [answered(lambda: None), *answers]
-        self.killed = False
+        self.killed = self.closed = False
+        self.time_to_close_s = 0.0
 
     def hand(self, task: bytes) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
 
     def kill(self, after_s: float = 0) -> None:
-        self.killed = True
+        self.killed, self.time_to_close_s = True, after_s
 
 
 class ScriptedCrew:
@@ -309,6 +346,37 @@ def test_a_dead_worker_is_made_sure_of_and_replaced():
     assert lost.killed
 
 
+def test_workers_are_given_time_to_close_only_when_all_is_done():
+    done = ScriptedWorker(answered(lambda: 1))
+    list(dispatch(ScriptedCrew(done), ["a"], n_workers=1, max_retries=0))
+    assert (done.closed, done.time_to_close_s) == (True, 10)
+    stopped = ScriptedWorker(answered(lambda: 1))
+    outcomes = dispatch(ScriptedCrew(stopped), ["a", "b"], n_workers=1, max_retries=0)
+    next(outcomes)
+    outcomes.close()
+    assert (stopped.closed, stopped.killed, stopped.time_to_close_s) == (False, True, 0)
+
+
+def test_only_deaths_in_a_row_while_being_set_up_end_the_work():
+    stillborn, late = ScriptedWorker(), ScriptedWorker()
+    stillborn.answers = [Died("the worker died")]
+    late.answers = [Died("the worker died")]
+    mortal = ScriptedWorker(Died("the worker died"))
+    crew = ScriptedCrew(stillborn, mortal, late, ScriptedWorker(answered(lambda: 4)))
+    assert list(dispatch(crew, ["a"], n_workers=1, max_retries=1)) == [Done("a", 4)]
+
+
+def test_patience_begins_anew_when_the_last_worker_is_lost(monkeypatch):
+    now = itertools.count(0, 4)
+    monkeypatch.setattr(dispatching.time, "monotonic", lambda: next(now))
+    busy = ScriptedWorker(*(answered(lambda: 1) for _ in range(9)), Died("the worker died"))
+    crew = ScriptedCrew(busy, ScriptedWorker(answered(lambda: 2)))
+    outcomes = dispatch(crew, range(10), n_workers=1, max_retries=1, patience_s=10)
+    for _ in itertools.islice(outcomes, 9):
+        next(now)
+    assert next(outcomes) == Done(9, 2)
+
+
 def test_a_worker_that_never_comes_is_not_waited_for_for_ever():
     silent = ScriptedWorker()
     silent.answers.clear()
@@ -327,6 +395,12 @@ def test_an_answer_that_cannot_be_read_is_a_failure():
     assert told_failure(b"\x80garbage").startswith("the answer cannot be read: ")
     (outcome,) = dispatch(ScriptedCrew(ScriptedWorker(b"")), ["a"], n_workers=1, max_retries=0)
     assert isinstance(outcome, Failed)
+
+
+def test_reasons_are_one_bounded_line_without_colours():
+    assert reason_of(ValueError("\x1b[36mblue\x1b[39m\n  sea")) == "ValueError: blue sea"
+    assert reason_of(KeyboardInterrupt()) == "KeyboardInterrupt"
+    assert len(reason_of(ValueError("x" * 9_999))) == 2_000
 
 
 # --- Ray alone

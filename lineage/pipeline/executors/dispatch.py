@@ -120,15 +120,19 @@ class _Desk(Generic[Task, Result, W]):
         self._alone_since = time.monotonic()
 
     def hand_out(self) -> bool:
-        """Give every idle worker a task, hire for the others; False when all is done."""
-        self._take()
-        while self._waiting and self._idle:
-            worker, attempt = self._idle.pop(), self._waiting.popleft()
-            attempt.number += 1
-            worker.hand(attempt.data)
-            self._busy[worker] = attempt
-        while len(self._starting) < min(len(self._waiting), self._room()):
-            self._starting.append(self._crew.hire())
+        """Give every idle worker a task, hire for the others; False when all is done.
+
+        A task is given away before another one is taken, which may take long. No more are taken
+        than there are workers to be without one, so what waits never asks for too many workers.
+        """
+        self._assign()
+        while len(self._waiting) < self._n_workers - len(self._busy):
+            try:
+                task = next(self._tasks)
+            except StopIteration:
+                break
+            self._waiting.append(_Attempt(task, pickle.dumps(task)))
+            self._assign()
         return bool(self._busy or self._waiting)
 
     def hear(self) -> Iterator[Outcome[Task, Result]]:
@@ -150,17 +154,14 @@ class _Desk(Generic[Task, Result, W]):
         for worker in [*self._starting, *self._busy]:
             worker.kill()
 
-    def _take(self) -> None:
-        """Take as many tasks as there are workers without one, those still to be hired too."""
-        while len(self._waiting) < self._n_workers - len(self._busy):
-            try:
-                task = next(self._tasks)
-            except StopIteration:
-                return
-            self._waiting.append(_Attempt(task, pickle.dumps(task)))
-
-    def _room(self) -> int:
-        return self._n_workers - len(self._idle) - len(self._busy)
+    def _assign(self) -> None:
+        while self._waiting and self._idle:
+            worker, attempt = self._idle.pop(), self._waiting.popleft()
+            attempt.number += 1
+            worker.hand(attempt.data)
+            self._busy[worker] = attempt
+        while len(self._starting) < len(self._waiting):
+            self._starting.append(self._crew.hire())
 
     def _ended(self, worker: W, said: bytes | Died) -> Iterator[Outcome[Task, Result]]:
         attempt = self._busy.pop(worker)
