@@ -93,7 +93,9 @@ class BatchReader:
 
     def __call__(self, batch: Batch) -> BatchResult:
         """Read, sketch and store the models of `batch`; never raises for one model's fault."""
-        read = self._runner.run(self._read(batch))
+        read: dict[str, Reading] = {}
+        # Filled, not returned: at its end the runner forms the repr of what a coroutine returned.
+        self._runner.run(self._read(batch, read))
         readings = [read[snapshot.ref.repo_id] for snapshot in batch.snapshots]
         failure = None
         part = Part(None, 0, ())
@@ -127,9 +129,8 @@ class BatchReader:
         self._runner.run(self._source.aclose())
         self._runner.close()
 
-    async def _read(self, batch: Batch) -> dict[str, Reading]:
-        """All models, several at once; sketches are made beside the reading of others."""
-        found: dict[str, Reading] = {}
+    async def _read(self, batch: Batch, found: dict[str, Reading]) -> None:
+        """Read all models, several at once; sketches are made beside the reading of others."""
         waiting: list[Reading] = []
         async for reading in self._readings(batch):
             found[reading.ref.repo_id] = reading
@@ -139,7 +140,6 @@ class BatchReader:
                 await self._sketch(waiting)
                 waiting = []
         await self._sketch(waiting)
-        return found
 
     async def _readings(self, batch: Batch) -> AsyncIterator[Reading]:
         free = asyncio.Semaphore(_MODELS_AT_ONCE)
