@@ -63,6 +63,7 @@ class Task:
 
 CASES: dict[str, list[Span]] = {
     "2000 ranges of 8 kB": [(i * 90_000, i * 90_000 + 8192) for i in range(2000)],
+    "1000 ranges of 150 kB": [(i * 190_000, i * 190_000 + 150_000) for i in range(1000)],
     "150 ranges of 1 MB": [(i * 1_300_000, i * 1_300_000 + (1 << 20)) for i in range(150)],
     "24 ranges of 8 MB": [(i << 23, (i + 1) << 23) for i in range(24)],
 }

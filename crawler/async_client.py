@@ -2,22 +2,22 @@
 
 Addresses, tokens, budgets and the meaning of answers are those of :mod:`crawler.client`; what is
 added is that requests share an event loop and their number follows what each host bears
-(:mod:`crawler.pace`). They go through ``aiohttp``, which spends a sixth of the processor time of
-the Hub client's own asynchronous session on a small range (``benchmarks/range_reader.py``); its
-certificates and proxies are those of that session.
+(:mod:`crawler.pace`). They go through ``aiohttp``: the Hub client's own asynchronous session takes
+three to seven times the processor time (``benchmarks/range_reader.py``). Certificates and proxies
+are the same.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from crawler.answers import (
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     import ssl
 
     import aiohttp
+    import yarl
 
 __all__ = ["AddressRefusedError", "AsyncHub", "Piece"]
 
@@ -74,6 +75,15 @@ class Piece:
     data: bytes
     etag: str | None
     content: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """How one host is asked."""
+
+    pace: Pace
+    headers: dict[str, str]
+    proxy: str | None
 
 
 class AsyncHub:
@@ -111,8 +121,7 @@ class AsyncHub:
         self._sleep = sleep
         self._clock = clock
         self._jitter = jitter
-        self._paces: dict[str, Pace] = {}
-        self._proxies: dict[str, str | None] = {}
+        self._hosts: dict[str, _Host] = {}
         self._session: aiohttp.ClientSession | None = None
         self._scouts: dict[str, asyncio.Event] = {}
         self._says_nothing: set[str] = set()
@@ -120,18 +129,9 @@ class AsyncHub:
     async def aclose(self) -> None:
         """Close all connections; further requests open new ones."""
         session, self._session = self._session, None
-        self._paces.clear()
+        self._hosts.clear()
         if session is not None:
             await session.close()
-
-    def pace_of(self, url: str) -> Pace:
-        """How many requests are under way to the host of an address, and may be."""
-        host = urlsplit(url).netloc
-        pace = self._paces.get(host)
-        if pace is None:
-            pace = Pace(self._max_concurrency, clock=self._clock, sleep=self._sleep)
-            self._paces[host] = pace
-        return pace
 
     async def resolve(self, ref: RepoRef, path: str) -> Address:
         """Where a file's bytes lie.
@@ -215,21 +215,27 @@ class AsyncHub:
         received: Callable[[int], None],
     ) -> bytes:
         """The body, refused as soon as it is longer than wanted or drips."""
-        parts, size, started = [], 0, self._clock()
+        received_bytes, started = 0, self._clock()
         try:
-            while part := await response.content.readany():
-                size += len(part)
-                if size > wanted:
-                    raise MalformedError(f"{shown(url)} is longer than {wanted} bytes")
-                waited_s = self._clock() - started
-                if drips(size, waited_s, self._patience_s):
-                    raise TimeoutError  # as a stall
-                parts.append(part)
+            body = await response.content.readany()
+            received_bytes = len(body)
+            if 0 < received_bytes < wanted:
+                # Parts are copied to where they belong as they come, and not kept until the last.
+                whole = io.BytesIO(bytes(wanted))
+                part = body
+                while part and received_bytes <= wanted:
+                    whole.write(part)
+                    if drips(received_bytes, self._clock() - started, self._patience_s):
+                        raise TimeoutError  # as a stall
+                    part = await response.content.readany()
+                    received_bytes += len(part)
+                body = whole.getvalue()
         finally:
-            received(size)
-        if size != wanted:
-            raise TruncatedError(f"{shown(url)} sent {size} of {wanted} bytes")
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+            received(received_bytes)
+        if received_bytes > wanted:
+            raise MalformedError(f"{shown(url)} is longer than {wanted} bytes")
+        if received_bytes < wanted:
+            raise TruncatedError(f"{shown(url)} sent {received_bytes} of {wanted} bytes")
         if self._hub.is_own(url) and self._hub.holds_token(body):
             raise TruncatedError(f"{shown(url)} quotes the token: no answer of a Hub")
         return body
@@ -243,34 +249,35 @@ class AsyncHub:
     ) -> T:
         """One request at its host's pace and within the budget; what `take` makes of its answer."""
         import aiohttp
-        import yarl
 
-        pace = self.pace_of(url)
-        number = await pace.enter()
+        host, resource, scout = self._host(url), self._hub.budget_of(url), None
+        number = await host.pace.enter()
         try:
-            async with (
-                self._budgeted(self._hub.budget_of(url)) as note,
-                self._open().request(
+            scout = await self._take(resource)
+            try:
+                async with self._open().request(
                     method,
-                    yarl.URL(url, encoded=True),  # as it was signed
-                    headers={**self._hub.headers_for(url), **extra},
+                    _as_signed(url),
+                    headers={**host.headers, **extra},
                     allow_redirects=False,
-                    proxy=self._proxy_of(url),
-                ) as response,
-            ):
-                note(response.headers)
-                if response.status >= 400:
-                    raise self._refusal(response, url, pace, number)
-                taken = await take(response)
-            pace.succeeded()
+                    proxy=host.proxy,
+                ) as response:
+                    if resource is not None:
+                        self._note(resource, scout, response.headers)
+                    if response.status >= 400:
+                        raise self._refusal(response, url, host.pace, number)
+                    taken = await take(response)
+            finally:
+                self._release(resource, scout)
+            host.pace.succeeded()
             return taken
         except TimeoutError:
-            pace.overloaded(number)
+            host.pace.overloaded(number)
             raise ServerError(f"{shown(url)} stalled") from None
         except aiohttp.ClientError as error:
             raise _translated(error, url) from None  # what it quotes may hold a signature
         finally:
-            pace.leave()
+            host.pace.leave()
 
     def _refusal(
         self, response: aiohttp.ClientResponse, url: str, pace: Pace, number: int
@@ -307,52 +314,26 @@ class AsyncHub:
             )
         return self._session
 
-    def _proxy_of(self, url: str) -> str | None:
-        """The proxy that the environment names for an address."""
+    def _host(self, url: str) -> _Host:
+        """What is known of the host of an address."""
         address = urlsplit(url)
-        host = f"{address.scheme}://{address.netloc}"
-        if host not in self._proxies:
-            named = getproxies()
-            proxy = named.get(address.scheme) or named.get("all")
-            if proxy is not None and proxy_bypass(address.hostname or ""):
-                proxy = None
-            if proxy is not None and not proxy.startswith(("http://", "https://")):
-                raise PermanentError("ranges can be read through http and https proxies only")
-            self._proxies[host] = proxy
-        return self._proxies[host]
+        key = f"{address.scheme}://{address.netloc}"
+        host = self._hosts.get(key)
+        if host is None:
+            pace = Pace(self._max_concurrency, clock=self._clock, sleep=self._sleep)
+            host = _Host(pace, self._hub.headers_for(url), _proxy_of(address))
+            self._hosts[key] = host
+        return host
 
     # Budgets and tries.
 
-    @asynccontextmanager
-    async def _budgeted(
-        self, resource: str | None
-    ) -> AsyncIterator[Callable[[Mapping[str, str]], None]]:
-        """One request's place in its budget; yields what is to be told the answer's headers.
+    async def _take(self, resource: str | None) -> asyncio.Event | None:
+        """Wait until the budget admits a request.
 
         While nothing is known of a budget one request goes ahead, and the others wait for what its
-        answer says: however small the budget is, it is not exceeded.
+        answer says: however small the budget is, it is not exceeded. Returns for that one what the
+        others wait for.
         """
-        kept = self._hub.kept
-        scout = await self._take(resource)
-
-        def note(headers: Mapping[str, str]) -> None:
-            if resource is not None:
-                kept.note(headers)
-                if not kept.is_known(resource):
-                    self._says_nothing.add(resource)
-            if scout is not None:
-                scout.set()
-
-        try:
-            yield note
-        finally:
-            kept.done(resource)
-            if scout is not None and resource is not None:
-                del self._scouts[resource]
-                scout.set()
-
-    async def _take(self, resource: str | None) -> asyncio.Event | None:
-        """Wait until the budget admits a request; for the one that goes ahead, what to set then."""
         kept = self._hub.kept
         while True:
             blind = not (
@@ -370,6 +351,24 @@ class AsyncHub:
             return None
         return self._scouts.setdefault(resource, asyncio.Event())
 
+    def _note(self, resource: str, scout: asyncio.Event | None, headers: Mapping[str, str]) -> None:
+        """Remember what an answer says of its budget, or that it says nothing."""
+        self._hub.kept.note(headers)
+        if not self._hub.kept.is_known(resource):
+            self._says_nothing.add(resource)
+        self._end_scouting(resource, scout)
+
+    def _release(self, resource: str | None, scout: asyncio.Event | None) -> None:
+        """A request is no longer under way; who waited for its answer need not any more."""
+        self._hub.kept.done(resource)
+        self._end_scouting(resource, scout)
+
+    def _end_scouting(self, resource: str | None, scout: asyncio.Event | None) -> None:
+        # Taken away before anybody wakes: the window may be over by then, and somebody goes anew.
+        if scout is not None and resource is not None and self._scouts.get(resource) is scout:
+            del self._scouts[resource]
+            scout.set()
+
     async def _retry(self, ask: Callable[[], Awaitable[T]]) -> T:
         for tried in range(1, MAX_TRIES + 1):
             try:
@@ -382,6 +381,25 @@ class AsyncHub:
                 # Jitter on top of what the server asks for: who waited together comes one by one.
                 await self._sleep(min(asked_s, MAX_WAIT_S) + self._jitter(backoff_s(tried)))
         raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _proxy_of(address: SplitResult) -> str | None:
+    """The proxy that the environment names for an address."""
+    named = getproxies()
+    proxy = named.get(address.scheme) or named.get("all")
+    if proxy is None or proxy_bypass(address.hostname or ""):
+        return None
+    if not proxy.startswith(("http://", "https://")):
+        raise PermanentError("ranges can be read through http and https proxies only")
+    return proxy
+
+
+@lru_cache(1024)
+def _as_signed(url: str) -> yarl.URL:
+    """An address that is sent as it stands: to quote it anew would break its signature."""
+    import yarl
+
+    return yarl.URL(url, encoded=True)
 
 
 @cache

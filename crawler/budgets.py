@@ -5,12 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 from crawler.answers import MAX_WAIT_S
+
+if TYPE_CHECKING:
+    from huggingface_hub.utils._http import RateLimitInfo
 
 __all__ = ["Budget", "Budgets"]
 
 _ROUNDING_S = 1.5  # servers state whole seconds
+
+
+@cache
+def _parser() -> Callable[[Mapping[str, str]], RateLimitInfo | None]:
+    """The client's reader of these headers; to import it for every answer would take as long."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    return parse_ratelimit_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,9 @@ class Budgets:
 
     def is_known(self, resource: str) -> bool:
         """Whether the server stated a budget whose window is not over."""
-        return any(budget.resource == resource for budget in self.known())
+        with self._lock:
+            budget = self._known.get(resource)
+            return budget is not None and budget.reset_s > self._clock()
 
     def take(self, resource: str | None) -> Budget | None:
         """Count one request as under way, or return the budget that has none left for it.
@@ -85,9 +100,9 @@ class Budgets:
 
     def note(self, headers: Mapping[str, str]) -> None:
         """Remember what the server says is left, less what is under way and it has not seen."""
-        from huggingface_hub.utils import parse_ratelimit_headers
-
-        info = parse_ratelimit_headers(headers)
+        if "ratelimit" not in headers:
+            return
+        info = _parser()(headers)
         if info is None:
             return
         now = self._clock()

@@ -709,6 +709,24 @@ def test_ranges_of_another_host_are_read_while_the_budget_is_used_up():
     play(do)
 
 
+def test_a_window_that_ends_while_a_body_comes_holds_nobody_up():
+    async def do(scene: Scene) -> None:
+        scene.hub.answer = lambda asked: replace(
+            headed(answer_well(asked), RateLimit='"resolvers";r=50;t=1'),
+            then="drip" if asked.method == "GET" else "keep",
+        )
+        await scene.read([(0, 1)])
+        scene.time.sleep_now(5)
+        first = asyncio.create_task(scene.read([(0, 20)]))
+        while not scene.client.budgets():
+            await asyncio.sleep(0.005)
+        scene.time.sleep_now(5)
+        assert await asyncio.wait_for(scene.read([(0, 10)]), 5) == [DATA[:10]]
+        assert await first == [DATA[:20]]
+
+    play(do)
+
+
 def test_asynchronous_requests_spend_the_budget_of_the_other_client():
     async def do(scene: Scene) -> None:
         scene.hub.answer = lambda asked: headed(
