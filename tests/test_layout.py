@@ -98,6 +98,12 @@ def test_a_shape_that_does_not_fill_its_bytes_is_passed_over(stop):
     assert not layout.weights
 
 
+def test_more_weights_than_any_model_has_are_passed_over(monkeypatch):
+    monkeypatch.setattr("lineage.weights.layout._MAX_WEIGHTS", 2)
+    layout = laid(*((f"model.layers.{at}.mlp.up_proj.weight", "F32", (4, 4)) for at in range(3)))
+    assert (len(layout.weights), len(layout.passed_over)) == (2, 1)
+
+
 def test_names_that_no_rule_knows_are_counted():
     layout = laid(("something.else", "F32", (4, 4)), (f"{UP}.weight", "F32", (4, 4)))
     assert (layout.n_unknown, len(layout.weights)) == (1, 2)

@@ -53,11 +53,11 @@ _CHANGED: dict[str, tuple[str, ...]] = {
 
 
 def as_converted(role: Role) -> Role:
-    """The role as a GGUF file stores it: nothing lies as columns, and fused parts one by one."""
+    """The role as a GGUF file stores it: fused parts one below the other."""
     fused = role.fused
     if fused is not None and fused.arrangement in ("by_head", "by_group"):
         fused = replace(fused, arrangement="concatenated")
-    return replace(role, transposed=False, fused=fused)
+    return replace(role, fused=fused)
 
 
 def undo_conversion(weight: Weight, facts: ModelFacts) -> Weight:

@@ -133,7 +133,7 @@ class _Sorting:
             for weight in self._weights(piece, beside, anchor, at)
         ]
         keys = [weight.key for weight in found]
-        if len(set(keys)) < len(keys) or not self.keys.isdisjoint(keys):
+        if not self.keys.isdisjoint(keys):
             raise MalformedError(f"{keys[0]} stands there already")
         if len(self.weights) + len(found) > _MAX_WEIGHTS:
             raise MalformedError(f"there are {_MAX_WEIGHTS} weights already")
