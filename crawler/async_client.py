@@ -22,7 +22,6 @@ from urllib.request import getproxies, proxy_bypass
 
 from crawler.answers import (
     MAX_TRIES,
-    MAX_WAIT_S,
     Address,
     backoff_s,
     check_range,
@@ -37,7 +36,6 @@ from crawler.errors import (
     FileChangedError,
     MalformedError,
     PermanentError,
-    RateLimitedError,
     RetryableError,
     ServerError,
     TruncatedError,
@@ -307,7 +305,6 @@ class AsyncHub:
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=min(_CONNECT_S, self._stall_s), sock_read=self._stall_s
                 ),
-                auto_decompress=False,
                 read_bufsize=_BUFFER_BYTES,
                 max_line_size=_MAX_HEADER_BYTES,
                 max_field_size=_MAX_HEADER_BYTES,
@@ -346,7 +343,6 @@ class AsyncHub:
             if used_up is None:
                 break
             await self._sleep(kept.wait_s(used_up))
-            kept.forget(used_up)
         if not blind or resource is None:
             return None
         return self._scouts.setdefault(resource, asyncio.Event())
@@ -374,12 +370,11 @@ class AsyncHub:
             try:
                 with self._hub.without_token():
                     return await ask()
-            except RetryableError as error:
+            except RetryableError:
                 if tried == MAX_TRIES:
                     raise
-                asked_s = error.wait_s if isinstance(error, RateLimitedError) else 0.0
-                # Jitter on top of what the server asks for: who waited together comes one by one.
-                await self._sleep(min(asked_s, MAX_WAIT_S) + self._jitter(backoff_s(tried)))
+                # What the server asks everybody to wait is waited for at the host's pace.
+                await self._sleep(self._jitter(backoff_s(tried)))
         raise AssertionError("unreachable: the last try returns or raises")
 
 

@@ -22,9 +22,8 @@ from crawler.errors import (
     ServerError,
     TruncatedError,
 )
-from crawler.ranges import LocalReader, PrefixReader, RangeReader
+from crawler.ranges import RangeReader
 from crawler.records import RepoRef
-from crawler.spans import coalesce
 
 REF = RepoRef("owner/name", "a" * 40)
 DATA = bytes(range(256)) * 40
@@ -253,38 +252,6 @@ def test_the_next_page_is_followed_verbatim(serve):
         "https://hub.test/api/models?cursor=x%3D&limit=2",
     )
     assert str(server.requests[0].url).endswith("expand=sha&expand=tags")
-
-
-def test_local_files_are_read_by_the_same_spans_and_never_outside_the_folder(tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "m").write_bytes(DATA)
-    (tmp_path / "secret").write_text("no")
-    reader = LocalReader(tmp_path / "in")
-    assert reader.read(REF, "m", [(300, 310), (0, 4)]) == [DATA[300:310], DATA[:4]]
-    with pytest.raises(NotFoundError):
-        reader.read(REF, "../secret", [(0, 1)])
-    with pytest.raises(TruncatedError):
-        reader.read(REF, "m", [(0, len(DATA) + 1)])
-
-
-@pytest.mark.parametrize("span", [(5, 5), (7, 3), (-1, 4)])
-def test_senseless_spans_are_refused(span):
-    with pytest.raises(ValueError, match="not a span"):
-        coalesce([span])
-
-
-def test_a_growing_prefix_is_fetched_once_and_serves_what_lies_inside(serve):
-    server = serve(file_server)
-    below = RangeReader(server.hub())
-    reader = PrefixReader(below)
-    assert reader.read(REF, "m", [(0, 100)]) == [DATA[:100]]
-    assert reader.read(REF, "m", [(0, 300)]) == [DATA[:300]]
-    assert reader.bytes_read == 300
-    spans = [(20, 90), (250, 350), (6000, 6010), (300, 310)]
-    assert reader.read(REF, "m", spans) == [DATA[a:b] for a, b in spans]
-    assert reader.bytes_read == 300 + 50 + 10
-    ranges = [r.headers["range"] for r in server.requests if r.method == "GET"]
-    assert ranges[:2] == ["bytes=0-99", "bytes=100-299"]
 
 
 def test_requests_under_way_are_counted_against_the_budget_before_the_server_sees_them(serve):

@@ -256,6 +256,17 @@ def test_a_whole_file_is_not_received_because_a_range_was_asked_for():
     assert play(do).hub.bytes_sent < 16 << 20
 
 
+def test_a_body_without_end_is_not_read_to_its_end():
+    async def do(scene: Scene) -> None:
+        scene.hub.answer = on_get(
+            lambda asked, reply: replace(reply, body=bytes(64 << 20), length=-1, then="close")
+        )
+        with pytest.raises(MalformedError, match="longer"):
+            await scene.read([(0, 1 << 20)])
+
+    assert play(do).hub.bytes_sent < 16 << 20
+
+
 def test_bytes_of_tries_that_failed_are_counted():
     async def do(scene: Scene) -> None:
         scene.hub.answer = on_get(
@@ -397,6 +408,17 @@ def test_a_fresh_address_that_is_refused_too_is_an_error_without_its_signature()
     assert play(do).hub.n_asked("HEAD") == 2
 
 
+def test_an_answer_that_is_no_http_is_an_error_without_the_signature():
+    async def do(scene: Scene) -> None:
+        scene.hub.answer = scene.signed
+        scene.store.answer = lambda asked: Reply(206, {"Content-Length": "many"})
+        with pytest.raises(TruncatedError, match="broke") as refused:
+            await scene.read([(0, 10)])
+        assert "very" not in repr((refused.value, refused.value.__cause__))
+
+    assert play(do).store.n_asked("GET") == 6
+
+
 def test_a_fresh_address_of_another_file_is_refused():
     async def do(scene: Scene) -> None:
         def sign(asked: Asked) -> Reply:
@@ -439,7 +461,7 @@ def test_a_token_that_a_server_quotes_stands_in_no_error_and_goes_nowhere(where,
                 return answer_well(asked)
             if where == "error":
                 return Reply(206, {"Content-Range": TOKEN})
-            return replace(answer_well(asked), body=TOKEN.encode()[:20].ljust(20))
+            return replace(answer_well(asked), body=TOKEN.encode())
 
         scene.hub.answer = answer
         with pytest.raises(CrawlError) as refused:
@@ -547,9 +569,19 @@ def test_a_server_that_cannot_be_reached_is_an_error_after_all_tries():
         async with HubSource(nobody, sleep=scene.time.sleep, clock=scene.time.clock) as source:
             with pytest.raises(ServerError, match="cannot reach"):
                 await source.read(REF, PATH, [(0, 1)])
-        assert len(scene.time.slept) == 5
+        assert len(set(scene.time.slept)) == 5
+        assert all(0 <= wait <= 0.5 * 2**i for i, wait in enumerate(scene.time.slept))
 
     play(do)
+
+
+def test_nothing_is_asked_when_the_client_is_told_to_stay_offline(monkeypatch):
+    async def do(scene: Scene) -> None:
+        with pytest.raises(PermanentError, match="offline"):
+            await scene.read()
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert play(do).hub.asked == []
 
 
 @pytest.mark.parametrize("length", [10, None])
@@ -592,6 +624,25 @@ def test_a_stalled_range_is_read_by_another_try():
         assert await scene.read() == right()
 
     play(do, stall_s=0.1)
+
+
+def test_a_server_that_stalled_is_asked_less_at_once():
+    async def do(scene: Scene) -> None:
+        async def slowly(asked: Asked) -> Reply:
+            await asyncio.sleep(0.01)
+            return answer_well(asked)
+
+        def answer(asked: Asked) -> Reply | Awaitable[Reply]:
+            if asked.method == "GET" and scene.hub.n_asked("GET") <= 8:
+                return replace(answer_well(asked), body=b"", length=10, then="stall")
+            if scene.hub.n_asked("GET") == 9:
+                scene.hub.most_under_way = 0
+            return slowly(asked)
+
+        scene.hub.answer = answer
+        assert await scene.read(SPANS[:12]) == right(SPANS[:12])
+
+    assert play(do, stall_s=0.1).hub.most_under_way <= 5
 
 
 def test_who_stops_waiting_leaves_nothing_behind():
@@ -717,12 +768,13 @@ def test_a_window_that_ends_while_a_body_comes_holds_nobody_up():
         )
         await scene.read([(0, 1)])
         scene.time.sleep_now(5)
-        first = asyncio.create_task(scene.read([(0, 20)]))
+        first = asyncio.create_task(scene.read([(0, 50)]))
         while not scene.client.budgets():
             await asyncio.sleep(0.005)
         scene.time.sleep_now(5)
-        assert await asyncio.wait_for(scene.read([(0, 10)]), 5) == [DATA[:10]]
-        assert await first == [DATA[:20]]
+        assert await asyncio.wait_for(scene.read([(0, 5)]), 5) == [DATA[:5]]
+        assert not first.done()
+        assert await first == [DATA[:50]]
 
     play(do)
 
@@ -827,6 +879,45 @@ def test_requests_are_admitted_in_turn_and_who_gives_up_keeps_no_place():
         pace.leave()
         assert pace.under_way == 0
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_who_comes_late_does_not_pass_those_that_wait():
+    async def main() -> None:
+        pace, _ = paced(9)
+        for _ in range(8):
+            await pace.enter()
+        admitted: list[str] = []
+
+        async def one(name: str) -> None:
+            await pace.enter()
+            admitted.append(name)
+
+        first = asyncio.create_task(one("first"))
+        await asyncio.sleep(0)
+        pace.succeeded()  # one place more, which is given away with the next that is left
+        late = asyncio.create_task(one("late"))
+        await asyncio.sleep(0)
+        assert admitted == []
+        pace.leave()
+        await asyncio.gather(first, late)
+        assert admitted == ["first", "late"]
+
+    asyncio.run(main())
+
+
+def test_who_gives_up_in_a_pause_keeps_no_place():
+    async def main() -> None:
+        pace = Pace(1, clock=lambda: 0.0, sleep=asyncio.sleep)
+        pace.overloaded(await pace.enter(), 60.0)
+        pace.leave()
+        paused = asyncio.create_task(pace.enter())
+        await asyncio.sleep(0)
+        assert pace.under_way == 1
+        paused.cancel()
+        await asyncio.gather(paused, return_exceptions=True)
+        assert pace.under_way == 0
 
     asyncio.run(main())
 
