@@ -14,7 +14,7 @@ from weight_files import F32, Written
 
 from crawler.headers import read_headers
 from crawler.records import FileEntry
-from lineage.weights.encodings import contains, decode_rows, is_packed, round_to
+from lineage.weights.encodings import contains, decode_rows, is_packed, round_to, row_bytes
 from lineage.weights.facts import facts_of
 from lineage.weights.layout import Layout, lay_out
 from lineage.weights.weight import Weight
@@ -49,10 +49,10 @@ class Model:
         return {name: self.data[path][a:b] for name, (path, a, b) in spans.items()}
 
     def stored_rows(self, weight: Weight, first: int, stop: int) -> F32:
-        n_rows = stop - first
-        values = decode_rows(
-            weight.dtype, self.parts(weight, first, stop), n_rows, weight.n_columns
-        )
+        n_rows, n_columns = stop - first, weight.n_columns
+        if weight.columns is not None:  # others stand beside it
+            n_columns = weight.main.unit_bytes // row_bytes(weight.dtype, 1)
+        values = decode_rows(weight.dtype, self.parts(weight, first, stop), n_rows, n_columns)
         if weight.columns is not None:
             values = values[:, slice(*weight.columns)]
         return values - np.float32(weight.shift)

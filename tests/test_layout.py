@@ -169,7 +169,7 @@ def test_columns_are_told_where_outputs_are_columns():
     facts = ModelFacts("gpt2", "safetensors", 4, 4, 8, 32)
     found = by_key(laid(("h.0.attn.c_attn.weight", "F32", (32, 96)), facts=facts))
     assert [found[f"{role}@0"].columns for role in "qkv"] == [(0, 32), (32, 64), (64, 96)]
-    assert all(weight.transposed and weight.shape == (32, 96) for weight in found.values())
+    assert all(weight.transposed and weight.shape == (32, 32) for weight in found.values())
 
 
 def test_packed_rows_are_cut_with_their_scales_where_blocks_end_there():

@@ -22,6 +22,7 @@ from lineage.weights.sketch import (
     NoDeviceError,
     batch,
     cosine_top_k,
+    decode,
     fused,
     nearest_simhash,
     resolve_device,
@@ -35,6 +36,7 @@ from lineage.weights.sketch.simhash import fold
 from lineage.weights.sketch.staging import Staging
 
 KEY = TensorKey("q", 3)
+INT8 = "INT8:code=I8,columns=0,rows=1,scale=F32"
 M64 = (1 << 64) - 1
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -157,12 +159,11 @@ def test_digest_is_what_its_definition_says_for_rows_of_any_length(n_rows, row_b
 
 
 def test_digest_counts_the_other_parts_of_a_packed_weight():
-    values = gaussian(2, 32)
-    one = Sample("t", "I8", (2, 32), (0, 1), bytes(64), extras={"b": b"12", "a": b"3"})
-    one.__dict__["values"] = values
+    scales = np.array([0.5, 2.0], "<f4").tobytes()
+    one = Sample("t", INT8, (2, 32), (0, 1), bytes(range(64)), extras={"scales": scales})
     found = sketch_of(one).tensors[KEY]
-    assert found.digest == slow_digest((0, 1), bytes(64), {"a": b"3", "b": b"12"})
-    assert found.mean == pytest.approx(values.mean(dtype=float), rel=1e-6)
+    assert found.digest == slow_digest((0, 1), bytes(range(64)), {"scales": scales})
+    assert found.mean == pytest.approx(one.values.mean(dtype=float), rel=1e-6)
 
 
 @settings(max_examples=60)
@@ -557,14 +558,16 @@ def test_words_that_do_not_fill_their_rows_are_refused():
         sketch_of(Sample("t", "F32", (2, 3), (0, 1), bytes(21)))
 
 
-def test_packed_words_that_rows_share_are_digested_as_a_whole():
-    one = Sample("t", "NF4:block=64", (2, 3), (0, 1), b"abc")
-    one.__dict__["values"] = gaussian(2, 3)
-    found = sketch_of(one).tensors[KEY]
-    one = Sample("t", "NF4:block=64", (2, 3), (0, 1), b"abd")
-    one.__dict__["values"] = gaussian(2, 3)
-    assert found.digest != sketch_of(one).tensors[KEY].digest
-    assert found.n == 6
+def test_packed_words_that_rows_share_are_digested_as_a_whole(monkeypatch):
+    # Two bytes hold the four codes of three rows and what fills them up.
+    def of(words: bytes) -> Sample:
+        for module in (batch, decode):
+            monkeypatch.setattr(module, "decode_sample", lambda sample: gaussian(3, 3))
+        return Sample("t", "NF4:block=64", (3, 3), (0, 1, 2), words)
+
+    found = sketch_of(of(b"abcde")).tensors[KEY]
+    assert found.digest != sketch_of(of(b"abcdf")).tensors[KEY].digest
+    assert found.n == 9
 
 
 def test_norms_of_rows_beyond_the_bound_are_dropped(monkeypatch):

@@ -222,13 +222,13 @@ def _sample(block: Block, payloads: Mapping[tuple[str, int, int], bytes]) -> Sam
         if len(payload) != stop - start:
             raise TruncatedError(f"{weight.name}: {len(payload)} bytes came, not as planned")
         found[name] += payload
-    words, shape = found.pop(MAIN), weight.shape
+    words = found.pop(MAIN)
     if weight.columns is not None:
         words = _own_columns(weight, len(block.rows), words)
-        shape = (weight.n_rows, weight.columns[1] - weight.columns[0])
     rows, words = (block.rows, words) if found else _ascending(block.rows, words)
     return Sample(
-        weight.name, weight.dtype, shape, rows, words, weight.transposed, found, weight.shift,
+        weight.name, weight.dtype, weight.shape, rows, words, weight.transposed, found,
+        weight.shift,
     )  # fmt: skip
 
 

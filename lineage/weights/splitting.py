@@ -75,7 +75,7 @@ def _bare(role: str) -> str:
 def _columns(whole: Weight, keys: list[TensorKey], sizes: list[int]) -> list[Weight]:
     stops = list(accumulate(sizes))
     return [
-        replace(whole, key=key, columns=(stop - size, stop))
+        replace(whole, key=key, shape=(whole.n_rows, size), columns=(stop - size, stop))
         for key, size, stop in zip(keys, sizes, stops, strict=True)
     ]
 

@@ -48,7 +48,7 @@ class Part:
     unit_bytes: int = 0
 
     def span(self, first_row: int, stop_row: int) -> tuple[int, int]:
-        """The bytes of the file that hold rows ``[first_row, stop_row)``, widened to whole units."""
+        """The bytes that hold rows ``[first_row, stop_row)``, widened to whole units."""
         if not self.rows_per_unit:
             return self.start, self.stop
         first = first_row // self.rows_per_unit
@@ -113,8 +113,7 @@ class Weight:
     dtype
         Encoding with its parameters: ``BF16``, ``Q4_K``, ``GPTQ:bits=4,group=128``, …
     shape
-        Rows × columns … as stored: a row is contiguous. A vector has one dimension. Where several
-        weights lie side by side it is the shape of all of them.
+        Rows × columns … in the order in which they are stored. A vector has one dimension.
     parts
         Where the words lie; the first is :data:`MAIN`.
     transposed
@@ -122,7 +121,8 @@ class Weight:
     order
         Where rows stand that are not stored in the original's order; None: in order.
     columns
-        Of a stored tensor that holds several weights side by side, the columns of this one.
+        Of a stored tensor that holds several weights side by side, the columns of this one; units
+        of its parts are whole stored rows.
     shift
         Added to every value when the file was made (Gemma's norms in GGUF: 1); taken off again.
     """
@@ -155,14 +155,12 @@ class Weight:
 
     @property
     def n_columns(self) -> int:
-        """Values of a stored row."""
+        """Values of a row."""
         return math.prod(self.shape) if self.is_vector else math.prod(self.shape[1:])
 
     @property
     def n_values(self) -> int:
-        """Values of this weight: all rows, its own columns."""
-        if self.columns is not None:
-            return self.n_rows * (self.columns[1] - self.columns[0])
+        """Values of all rows."""
         return math.prod(self.shape)
 
     @property

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from crawler.errors import MalformedError
-from lineage.weights.fingerprint import Fingerprint, Sample
+from lineage.weights.fingerprint import Fingerprint, Sample, decode_sample
 from lineage.weights.roles import TensorKey
 from lineage.weights.sketch.decode import WORD_BYTES, is_decoded_there
 from lineage.weights.sketch.device import resolve_device
@@ -141,7 +141,7 @@ def _entry(slot: int, sample: Sample) -> _Entry:
     row_bytes, rest = divmod(len(sample.words), n_rows) if n_rows else (0, 0)
     if not is_decoded_there(sample):
         # Packed rows may share bytes: such words are digested as a whole, like a further part.
-        values = sample.values
+        values = decode_sample(sample)  # not kept with the sample
         return _Entry(slot, sample, 0 if rest else row_bytes, values.shape[1], values)
     width = WORD_BYTES[sample.dtype]
     if rest or row_bytes % width:

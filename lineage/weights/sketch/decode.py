@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lineage.weights.fingerprint import Sample
+from lineage.weights.fingerprint import Sample, decode_sample
 
 __all__ = ["WORD_BYTES", "decode_words", "is_decoded_there", "values_on"]
 
@@ -37,7 +37,7 @@ def is_decoded_there(sample: Sample) -> bool:
 def values_on(device: torch.device, sample: Sample) -> Tensor:
     """Values of a sample on the device, rows × columns, float32; what is not finite is 0."""
     if not is_decoded_there(sample):
-        return torch.from_numpy(sample.values).to(device)
+        return torch.from_numpy(decode_sample(sample)).to(device).nan_to_num_(0.0, 0.0, 0.0)
     words = torch.from_numpy(np.frombuffer(sample.words, np.uint8).copy())
     values = decode_words(words.view(len(sample.rows), -1).to(device), sample.dtype)
     return values.nan_to_num_(0.0, 0.0, 0.0)
