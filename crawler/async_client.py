@@ -306,7 +306,6 @@ class AsyncHub:
                     total=None, sock_connect=min(_CONNECT_S, self._stall_s), sock_read=self._stall_s
                 ),
                 read_bufsize=_BUFFER_BYTES,
-                max_line_size=_MAX_HEADER_BYTES,
                 max_field_size=_MAX_HEADER_BYTES,
             )
         return self._session

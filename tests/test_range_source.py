@@ -408,6 +408,59 @@ def test_a_fresh_address_that_is_refused_too_is_an_error_without_its_signature()
     assert play(do).hub.n_asked("HEAD") == 2
 
 
+@pytest.mark.parametrize(
+    ("data", "content"), [(OTHER, '"other"'), (OTHER + b"more", '"sha"')], ids=["words", "length"]
+)
+def test_a_read_is_not_continued_from_a_fresh_address_of_another_file(data, content):
+    async def do(scene: Scene) -> None:
+        def sign(asked: Asked) -> Reply:
+            n = scene.hub.n_asked("HEAD")
+            headers = {"X-Linked-ETag": content, "X-Linked-Size": str(len(data))} if n > 1 else {}
+            return scene.signed(asked, signature=str(n), **headers)
+
+        def give(asked: Asked) -> Reply:
+            if not asked.target.startswith("/1/"):
+                return answer_well(asked, data, "")
+            return Reply(403) if scene.store.n_asked("GET") > 3 else answer_well(asked, DATA, "")
+
+        scene.hub.answer, scene.store.answer = sign, give
+        assert await scene.read() == right(data=data)
+
+    play(do, max_concurrency=1)
+
+
+def test_a_range_that_is_refused_late_takes_the_address_that_another_found():
+    async def do(scene: Scene) -> None:
+        both = asyncio.Event()
+
+        async def give(asked: Asked) -> Reply:
+            fresh = asked.target.startswith("/2/")
+            if fresh and asked.span != (0, 10):
+                both.set()  # the late one came, too, before the fresh address served anybody
+            if fresh:
+                await both.wait()
+                return answer_well(asked)
+            while asked.span != (0, 10) and scene.store.n_asked("GET") < 3:
+                await asyncio.sleep(0.001)
+            return Reply(403)
+
+        scene.hub.answer = lambda asked: scene.signed(
+            asked, signature=str(scene.hub.n_asked("HEAD"))
+        )
+        scene.store.answer = give
+        assert await scene.read([(0, 10), (90_000, 90_010)]) == right([(0, 10), (90_000, 90_010)])
+
+    assert play(do).hub.n_asked("HEAD") == 2
+
+
+def test_long_signatures_are_taken():
+    async def do(scene: Scene) -> None:
+        scene.hub.answer = lambda asked: scene.signed(asked, signature="s" * 20_000)
+        assert await scene.read([(0, 10)]) == [DATA[:10]]
+
+    play(do)
+
+
 def test_an_answer_that_is_no_http_is_an_error_without_the_signature():
     async def do(scene: Scene) -> None:
         scene.hub.answer = scene.signed
@@ -684,8 +737,7 @@ def test_who_stops_waiting_for_an_address_leaves_it_to_the_others():
         while scene.hub.n_asked("HEAD") < 2:
             await asyncio.sleep(0.005)
         third.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await third
+        assert (await asyncio.wait({third}, timeout=1))[0] == {third}
         go.set()
         assert await scene.read([(0, 1)], "other.safetensors") == [DATA[:1]]
 
