@@ -129,7 +129,8 @@ def fingerprint(
         mended = recover_parts(connection, where, SCHEME)
         _tell(mended)
         todo, n_kept = _todo(connection, options, limit)
-        settings = ReaderSettings(endpoint, options, where, home.vocabularies, use_cache)
+        vocabularies = home.vocabularies.absolute()
+        settings = ReaderSettings(endpoint, options, where, vocabularies, use_cache)
         report = _Count(len(todo))
         with (
             record_run(
@@ -208,7 +209,8 @@ def _todo(
 ) -> tuple[list[RepoSnapshot], int]:
     """Models to read, and how many need no reading."""
     known = done(connection, SCHEME, options.stage)
-    readable = [s for s in latest_snapshots(connection) if s.status is RepoStatus.OK]
+    found = sorted(latest_snapshots(connection), key=lambda snapshot: snapshot.ref.repo_id)
+    readable = [snapshot for snapshot in found if snapshot.status is RepoStatus.OK]
     todo = [s for s in readable if (s.ref.repo_id, s.ref.revision) not in known]
     return todo[:limit], len(readable) - len(todo)
 

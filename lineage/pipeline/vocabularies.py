@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +108,7 @@ def _load(path: Path) -> Anchors | None:
 
 def _save(folder: Path, name: str, anchors: Anchors) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{name}.{os.getpid()}.partial"
+    partial = folder / f".{name}.{uuid.uuid4().hex}.partial"
     kept = {"rows": anchors.rows, "tokens": dict(anchors.tokens)}
     partial.write_text(json.dumps(kept), encoding="utf-8")
     partial.replace(folder / name)
