@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow test-all check lint types layers docs pocket bench bench-crawl fuzz clean
+.PHONY: help demo test test-slow test-all check lint types layers docs pocket bench bench-crawl bench-fingerprint fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -68,6 +68,13 @@ bench: $(VENV)/.installed ## measure bytes and time; results are printed, not as
 
 bench-crawl: $(VENV)/.installed ## list a simulated Hub of 3 million models (10 minutes; needs ../shared/data)
 	@$(BIN)/python -m benchmarks.crawl || test $$? -eq 77
+
+bench-fingerprint: $(VENV)/.installed ## what reading weights costs: bytes, ranges, kernels, the whole pass, a GPU (20 minutes)
+	$(BIN)/python -m benchmarks.probe_cost
+	$(BIN)/python -m benchmarks.range_reader
+	$(BIN)/python -m benchmarks.fingerprint
+	$(BIN)/python -m benchmarks.sketch_cpu
+	$(BIN)/python -m benchmarks.gpu
 
 fuzz: $(VENV)/.installed-test ## a million hostile inputs for every parser, as one would every night
 	nice -n 10 $(BIN)/python -m tests.fuzz.run --cases 1000000 --jobs 2 --save fuzz-found

@@ -18,7 +18,7 @@ _LIMITS = (
     "Some relations leave too little in the weights to tell the parent or the direction. Then "
     "the register abstains, and says so.",
     "Dates are the Hub's; a repository can be younger than the model in it.",
-    "Pickled weights are never opened, so models that exist only as pickles have no finding.",
+    "Nothing is ever unpickled; PyTorch archives are read without, older pickles have no finding.",
     "Downloads are rolling 30-day counts and include machines.",
 )
 
