@@ -67,6 +67,5 @@ def cut(spans: Sequence[Span], joined: Sequence[Span], pieces: Sequence[bytes]) 
         i = bisect_right(starts, start) - 1
         origin = starts[i]
         piece = pieces[i]
-        whole = origin == start and len(piece) == stop - start
-        found.append(piece if whole else piece[start - origin : stop - origin])
+        found.append(piece[start - origin : stop - origin])
     return found

@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import set_client_factory
 from huggingface_hub.utils import close_session
 
+from crawler.budgets import Budgets
 from crawler.client import Address, Hub
 from crawler.errors import (
     DisabledError,
@@ -268,6 +269,48 @@ def test_requests_under_way_are_counted_against_the_budget_before_the_server_see
     hub.get("api/models")
     assert server.slept == [100.0]
     assert hub.budgets() == ()
+
+
+def said(remaining: int, reset_s: int) -> dict[str, str]:
+    return {"ratelimit": f'"api";r={remaining};t={reset_s}'}
+
+
+def test_an_answer_that_was_overtaken_gives_nothing_back():
+    budgets = Budgets(lambda: 0.0)
+    for _ in range(3):
+        assert budgets.take("api") is None
+    budgets.note(said(7, 60))
+    budgets.done("api")
+    assert budgets.known()[0].remaining == 5  # two are under way, which the server had not seen
+    budgets.note(said(9, 60))
+    budgets.done("api")
+    budgets.note(said(8, 60))
+    budgets.done("api")
+    assert budgets.known()[0].remaining == 5
+    budgets.note(said(50, 90))
+    assert budgets.known()[0].remaining == 50  # another window
+
+
+def test_a_window_is_waited_for_no_longer_than_one_lasts_and_is_over_by_itself():
+    now = [0.0]
+    budgets = Budgets(lambda: now[0])
+    assert budgets.take("api") is None
+    budgets.note(said(0, 10**9))
+    budgets.done("api")
+    used_up = budgets.take("api")
+    assert used_up is not None
+    assert budgets.wait_s(used_up) == 300
+    assert budgets.take(None) is None
+    now[0] = 301.0
+    assert budgets.take("api") is None
+    assert budgets.n_requests == 3
+
+
+def test_an_overloaded_server_that_says_for_how_long_is_waited_for(serve):
+    answers = iter([httpx2.Response(503, headers={"retry-after": "42"}), httpx2.Response(200)])
+    server = serve(lambda _: next(answers))
+    server.hub().get("api/models")
+    assert server.slept == [42.0]
 
 
 def test_a_server_that_drips_is_cut_off(serve):

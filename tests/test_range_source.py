@@ -120,6 +120,17 @@ def test_an_address_is_resolved_once_however_many_read_the_file():
     assert scene.client.n_requests == 41
 
 
+def test_few_addresses_are_remembered_the_last_used_ones(monkeypatch):
+    async def do(scene: Scene) -> None:
+        for path in ("a", "b", "a", "c", "a", "b"):
+            assert await scene.read([(0, 1)], path) == [DATA[:1]]
+
+    monkeypatch.setattr("crawler.range_source._MAX_ADDRESSES", 2)
+    scene = play(do)
+    heads = [asked.target[-1] for asked in scene.hub.asked if asked.method == "HEAD"]
+    assert heads == ["a", "b", "c", "b"]
+
+
 def test_connections_are_used_again():
     async def do(scene: Scene) -> None:
         for _ in range(5):

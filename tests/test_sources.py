@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from crawler.client import Hub
 from crawler.errors import FileChangedError, MalformedError, NotFoundError, TruncatedError
 from crawler.hub_server import running_hub
+from crawler.mapped_file import MappedFile
 from crawler.range_source import HubSource
 from crawler.records import RepoRef
 from crawler.sources import (
@@ -337,13 +338,15 @@ def test_a_file_that_changes_between_two_reads_of_one_model_is_refused(tmp_path,
     asyncio.run(main())
 
 
-def test_few_maps_are_open_at_once_and_none_after_closing(tmp_path):
-    def n_open() -> int:
-        found = (os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd"))
-        return sum(path.startswith(str(tmp_path.resolve())) for path in found)
-
+def opened_under(folder: Path) -> list[str]:
+    """Files of a folder that this process has open; a map holds one besides ours."""
     if not Path("/proc/self/fd").is_dir():
-        pytest.skip("open files cannot be counted here")
+        pytest.skip("open files cannot be listed here")
+    found = (os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd"))
+    return [Path(path).name for path in found if path.startswith(str(folder.resolve()))]
+
+
+def test_few_maps_are_open_at_once_and_none_after_closing(tmp_path):
     for i in range(20):
         (tmp_path / f"{i}").write_bytes(DATA)
 
@@ -351,11 +354,32 @@ def test_few_maps_are_open_at_once_and_none_after_closing(tmp_path):
         async with FolderSource(tmp_path, max_open=3) as source:
             for i in [*range(20), 0, 1]:
                 assert await source.read(REF, f"{i}", [(i, i + 1)]) == [DATA[i : i + 1]]
-                # Each map holds a descriptor of its own besides ours.
-                assert n_open() <= 6
+                assert len(opened_under(tmp_path)) <= 6
+            for i in (0, 7, 8):
+                await source.read(REF, f"{i}", [(0, 1)])
+            assert set(opened_under(tmp_path)) == {"0", "7", "8"}
 
     asyncio.run(main())
-    assert n_open() == 0
+    assert opened_under(tmp_path) == []
+
+
+def test_a_replaced_file_and_what_is_no_file_are_not_left_open(tmp_path):
+    write_files(tmp_path)
+    (tmp_path / "folder").mkdir()
+
+    async def main() -> None:
+        async with FolderSource(tmp_path) as source:
+            for _ in range(3):
+                await source.read(REF, "model.safetensors", [(0, 1)])
+                replace(tmp_path / "model.safetensors")
+
+    asyncio.run(main())
+    os.mkfifo(tmp_path / "pipe")  # nobody writes: to wait for it would be for ever
+    (tmp_path / "link").symlink_to("model.safetensors")
+    for name in ("folder", "pipe", "link"):
+        with pytest.raises(NotFoundError, match="no file"):
+            MappedFile(tmp_path / name, name)
+    assert opened_under(tmp_path) == []
 
 
 # Spans.
@@ -388,6 +412,11 @@ def test_cutting_gives_every_span_its_bytes(wanted, gap):
     joined = coalesce(wanted, gap)
     pieces = [DATA[start:stop] for start, stop in joined]
     assert cut(wanted, joined, pieces) == [DATA[start:stop] for start, stop in wanted]
+
+
+def test_a_gap_of_the_bound_is_read_and_one_byte_more_is_not():
+    assert coalesce([(0, 10), (20, 30)], 10) == [(0, 30)]
+    assert coalesce([(0, 10), (21, 30)], 10) == [(0, 10), (21, 30)]
 
 
 def test_joined_spans_do_not_grow_beyond_their_bound_and_long_ones_are_read_once():
