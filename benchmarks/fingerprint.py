@@ -27,7 +27,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from unittest.mock import patch
 from urllib.parse import quote, urlsplit
 
@@ -36,6 +36,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.range_reader import served
+from crawler.answers import Address
+from crawler.async_client import AsyncHub
 from crawler.records import FileEntry, RepoRef, RepoSnapshot
 from crawler.spans import Span
 from lineage import __version__
@@ -44,6 +46,8 @@ from lineage.pipeline.batches import Batch, ReaderSettings
 from lineage.pipeline.reading import ReadingOptions
 from lineage.weights.reference import Shape, tensors_of
 
+P = ParamSpec("P")
+T = TypeVar("T")
 REVISION = "a" * 40
 SHAPE = Shape("bench", 1024, 2816, 12, 256, 32_000)
 DISTINCT = 2
@@ -85,9 +89,9 @@ class Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
-    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(self, name: str, function: Callable[P, T]) -> Callable[P, T]:
         @wraps(function)
-        def run(*args: Any, **options: Any) -> Any:
+        def run(*args: P.args, **options: P.kwargs) -> T:
             started = time.thread_time()
             try:
                 return function(*args, **options)
@@ -152,13 +156,13 @@ def run_pass(
 def ranges_of(snapshots: Sequence[RepoSnapshot], endpoint: str, stage: int) -> list[tuple]:
     """Every range that the pass asks for, as it goes over the wire."""
     asked: list[tuple[str, Span]] = []
-    from crawler.async_client import AsyncHub
-
     original = AsyncHub.get_range
 
-    async def noted(self: Any, address: Any, start: int, stop: int, *a: Any, **k: Any) -> Any:
+    async def noted(
+        hub: AsyncHub, address: Address, start: int, stop: int, received: Callable[[int], None]
+    ) -> object:
         asked.append((address.url, (start, stop)))
-        return await original(self, address, start, stop, *a, **k)
+        return await original(hub, address, start, stop, received)
 
     with patch.object(AsyncHub, "get_range", noted), tempfile.TemporaryDirectory() as folder:
         run_pass(endpoint, snapshots, stage, Path(folder))
@@ -280,8 +284,8 @@ def tell(report: dict[str, Any]) -> None:
     print(
         f"whole files: {whole['bytes_per_model'] / 1e6:,.0f} MB and "
         f"{whole['seconds_per_model']:.2f} s a model, {whole['seconds_comparing_a_pair']:.2f} s a "
-        f"pair; stage 3 reads {whole['bytes_per_model'] / fine['bytes_per_model']:.0f} times less in "
-        f"{fine['ms_per_model'] / 1000:.2f} s a model, sketches and storing included"
+        f"pair; stage 3 reads {whole['bytes_per_model'] / fine['bytes_per_model']:.0f} times less "
+        f"in {fine['ms_per_model'] / 1000:.2f} s a model, sketches and storing included"
     )
     print(f"peak memory {report['peak_memory_bytes'] / 1e9:.2f} GB")
 
