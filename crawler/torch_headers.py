@@ -25,7 +25,12 @@ from crawler.safetensors_headers import DTYPE_BITS
 from crawler.torch_pickle import walk_pickle
 from crawler.torch_records import StoredTensor
 from crawler.wishes import FilePieces, HeaderProblem, Wishes
-from crawler.zip_directory import ZipRecord, local_data_start, read_directory
+from crawler.zip_directory import (
+    LOCAL_HEADER_BYTES,
+    ZipRecord,
+    local_data_start,
+    read_directory,
+)
 
 __all__ = ["PickleError", "TorchHeader", "torch_steps"]
 
@@ -114,7 +119,7 @@ def _record(file: FilePieces, record: ZipRecord, *, ahead_bytes: int = 0) -> Wis
     """The data of a small record."""
     _require_stored(file.path, record)
     # One request brings the header, the data, and what stands shortly after them.
-    yield from file.read(record.start, min(record.start + 30, record.stop), ahead_bytes=ahead_bytes)
+    yield from file.read(record.start, record.start + LOCAL_HEADER_BYTES, ahead_bytes=ahead_bytes)
     start = yield from local_data_start(file, record)
     data = yield from file.read(start, start + record.size_bytes)
     return data
@@ -197,7 +202,7 @@ def _data_starts(file: FilePieces, records: Sequence[ZipRecord]) -> Wishes[dict[
 
 def _computed_start(record: ZipRecord) -> int | None:
     """Where the data of a record begin if PyTorch wrote it; None if it did not."""
-    before = record.start + 30 + record.name_bytes
+    before = record.start + LOCAL_HEADER_BYTES + record.name_bytes
     for descriptor in _DESCRIPTOR_BYTES if record.has_descriptor else (0,):
         start = record.stop - descriptor - record.size_bytes
         fill = start - before

@@ -75,7 +75,7 @@ def read_directory(file: FilePieces) -> Wishes[dict[str, ZipRecord] | None]:
         raise MalformedError(f"{file.path}: the end of the archive is not usable")
     end = tail_start + at
     if _FULL_16 in (disk, n_records) or _FULL_32 in (size, start):
-        n_records, size, start, end = yield from _end_64(file, end)
+        n_records, size, start = yield from _end_64(file, end)
     if start + size > end or size > _MAX_DIRECTORY_BYTES or n_records > _MAX_RECORDS:
         raise MalformedError(
             f"{file.path}: a directory of {n_records} records in {size} bytes at {start} is out of "
@@ -93,8 +93,8 @@ def local_data_start(file: FilePieces, record: ZipRecord) -> Wishes[int]:
     MalformedError
         If there is no local header, or the data do not end before the next record.
     """
-    header = yield from file.read(record.start, min(record.start + LOCAL_HEADER_BYTES, record.stop))
-    if len(header) < LOCAL_HEADER_BYTES or header[:4] != b"PK\3\4":
+    header = yield from file.read(record.start, record.start + LOCAL_HEADER_BYTES)
+    if header[:4] != b"PK\3\4":
         raise MalformedError(f"{file.path}: {record.name!r:.100} has no local header")
     *_, n_name, n_extra = _LOCAL.unpack(header)
     start = record.start + LOCAL_HEADER_BYTES + int(n_name) + int(n_extra)
@@ -103,19 +103,17 @@ def local_data_start(file: FilePieces, record: ZipRecord) -> Wishes[int]:
     return start
 
 
-def _end_64(file: FilePieces, end: int) -> Wishes[tuple[int, int, int, int]]:
-    """Records, size, start and end of a directory whose numbers do not fit 32 bits."""
-    if end < _LOCATOR.size:
-        raise MalformedError(f"{file.path}: the archive's 64-bit locator is missing")
+def _end_64(file: FilePieces, end: int) -> Wishes[tuple[int, int, int]]:
+    """Records, size and start of a directory whose numbers do not fit 32 bits."""
     data = yield from file.read(end - _LOCATOR.size, end)
     magic, _, at, _ = _LOCATOR.unpack(data)
-    if magic != b"PK\6\7" or at + _END_64.size > end:
+    if magic != b"PK\6\7":
         raise MalformedError(f"{file.path}: the archive's 64-bit locator is not usable")
     data = yield from file.read(at, at + _END_64.size)
     magic, *_, n_records, size, start = _END_64.unpack(data)
     if magic != b"PK\6\6":
         raise MalformedError(f"{file.path}: the archive's 64-bit end is not usable")
-    return n_records, size, start, at
+    return n_records, size, start
 
 
 def _records(
@@ -140,7 +138,7 @@ def _records(
     records: dict[str, ZipRecord] = {}
     for i, (start, name, size, method, flags, n_name) in enumerate(found):
         stop = found[i + 1][0] if i + 1 < len(found) else directory_start
-        if start + LOCAL_HEADER_BYTES + n_name > stop:
+        if start + LOCAL_HEADER_BYTES > stop:
             raise MalformedError(f"{file.path}: {name!r:.100} has no room for its header")
         if name in records:
             raise MalformedError(f"{file.path}: the archive holds {name!r:.100} twice")

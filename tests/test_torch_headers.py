@@ -255,6 +255,7 @@ def test_local_headers_are_believed_where_they_differ_from_what_pytorch_writes()
         ("end+4", b"\1\0", "end of the archive"),  # of several disks
         ("end+10", b"\xfe\xff", "ends before its"),  # more records than there are
         ("end+12", b"\0\0\0\1", "out of bounds"),  # a larger directory
+        ("end+12", b"\x50\0\0\0", "ends before its"),  # one that ends inside its second record
         ("end+16", b"\xff\xff\xff\x7f", "out of bounds"),  # elsewhere
         ("end+16", b"\xff\xff\xff\xff", "64-bit locator"),  # in 64 bits, without such numbers
         ("end+20", b"\1\0", "end of the archive"),  # a comment that is not there
@@ -287,26 +288,102 @@ def test_a_record_that_stands_twice_is_refused():
     assert "'a/data.pkl' twice" in reasons(made.getvalue())
 
 
-def test_directories_in_64_bits_are_read():
-    checkpoint = {"w": torch.ones(5)}
-    data = rebuilt(saved(checkpoint))
+def ended_in_64_bits(data: bytes, **last: int) -> bytes:
+    """The same archive with a 64-bit end; `last` are the numbers of the 32-bit one."""
     end = data.rfind(b"PK\5\6")
     n, size, start = struct.unpack_from("<HII", data, end + 10)
     wide = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, n, n, size, start)
     locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
-    last = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1, 0)
-    data = data[:end] + wide + locator + last
+    numbers = {"disk": 0, "n": 0, "size": 0, "start": 0} | last
+    disk, n, size, start = numbers.values()
+    return data[:end] + wide + locator + struct.pack(
+        "<4s4H2IH", b"PK\5\6", disk, disk, n, n, size, start, 0
+    )  # fmt: skip
+
+
+FULL = {"n": 2**16 - 1, "size": 2**32 - 1, "start": 2**32 - 1}
+
+
+def test_directories_in_64_bits_are_read():
+    checkpoint = {"w": torch.ones(5)}
+    plain = rebuilt(saved(checkpoint))
+    data = ended_in_64_bits(plain, **FULL)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:  # a witness
-        assert len(archive.namelist()) == n
+        assert len(archive.namelist()) > 3
     (entry,) = read(data).tensors
     assert data[entry.start : entry.stop] == stored_bytes(checkpoint["w"])
-    broken = data.replace(b"PK\6\6", b"PK\6\5")
-    assert "64-bit end" in reasons(broken)
+    assert "64-bit end" in reasons(data.replace(b"PK\6\6", b"PK\6\5"))
+    assert "64-bit locator" in reasons(data.replace(b"PK\6\7", b"PK\6\5"))
+    assert "are wanted" in reasons(data[data.rfind(b"PK\5\6") :])
+
+
+@pytest.mark.parametrize("last", [{"disk": 2**16 - 1}, *({name: FULL[name]} for name in FULL)])
+def test_one_number_that_does_not_fit_makes_all_64_bits_wide(last):
+    assert len(read(ended_in_64_bits(rebuilt(saved({"w": torch.ones(5)})), **last)).tensors) == 1
+
+
+def with_entries(data: bytes, change) -> bytes:
+    """The same archive, but for the entries of its directory."""
+    end = data.rfind(b"PK\5\6")
+    n, _, start = struct.unpack_from("<HII", data, end + 10)
+    entries, at = [], start
+    for _ in range(n):
+        n_name, n_extra, n_comment = struct.unpack_from("<3H", data, at + 28)
+        stop = at + 46 + n_name + n_extra + n_comment
+        entries.append((data[at : at + 46], data[at + 46 : at + 46 + n_name]))
+        at = stop
+    directory = b"".join(change(entries))
+    last = bytearray(data[end:])
+    struct.pack_into("<I", last, 12, len(directory))
+    return data[:start] + directory + last
+
+
+@pytest.mark.parametrize("fields", [(24, 20, 42), (42,), (24, 20), ()])
+def test_records_whose_numbers_stand_in_64_bits_are_read(fields):
+    def widened(entries):
+        for entry, name in entries:
+            head, numbers = bytearray(entry), b""
+            for at in fields:  # size, packed size, place of the local header
+                numbers += struct.pack("<Q", *struct.unpack_from("<I", head, at))
+                head[at : at + 4] = b"\xff" * 4
+            other = struct.pack("<2H3s", 0x7075, 3, b"\1\0\0")
+            extra = other + struct.pack("<2H", 1, len(numbers)) + numbers
+            struct.pack_into("<2H", head, 30, len(extra), 7)
+            yield bytes(head) + name + extra + b"comment"
+
+    checkpoint = {f"w{i}": torch.randn(40 + i) for i in range(5)}
+    data = with_entries(rebuilt(saved(checkpoint)), widened)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:  # a witness
+        assert len(archive.read("archive/data/0")) == 160
+    report = read(data)
+    assert report.problems == ()
+    assert len(report.tensors) == 5
+    for entry in report.tensors:
+        assert data[entry.start : entry.stop] == stored_bytes(checkpoint[entry.name])
+
+
+def test_a_directory_in_another_order_than_its_records_is_read():
+    checkpoint = {f"w{i}": torch.randn(40 + i) for i in range(5)}
+    data = with_entries(
+        saved(checkpoint), lambda entries: (entry + name for entry, name in entries[::-1])
+    )
+    # The lengths of extra fields and comments are those of torch.save: none.
+    report = read(data)
+    assert report.problems == ()
+    for entry in report.tensors:
+        assert data[entry.start : entry.stop] == stored_bytes(checkpoint[entry.name])
+
+
+@pytest.mark.parametrize(("bound", "value"), [("_MAX_DIRECTORY_BYTES", 100), ("_MAX_RECORDS", 2)])
+def test_a_directory_without_measure_is_not_read(bound, value, monkeypatch):
+    monkeypatch.setattr(f"crawler.zip_directory.{bound}", value)
+    assert "out of bounds" in reasons(saved({"w": torch.ones(2)}))
 
 
 def test_an_archive_that_was_cut_off_is_told():
     data = saved({"w": torch.ones(500)})
     assert "it was cut off" in reasons(data[:900])
+    assert "it was cut off" in reasons(data[:-10])  # inside the last record of all
 
 
 def test_an_error_of_the_reader_is_recorded():
@@ -429,6 +506,11 @@ def walk(code: bytes):
 def test_a_program_that_contradicts_itself_is_refused(code, reason):
     with pytest.raises(MalformedError, match=reason):
         walk(code)
+
+
+@pytest.mark.parametrize("code", [b"]K\0K\1s0}.", b"K\1K\0K\1s0}.", b"}K\1a.", b"}(K\1e."])
+def test_items_of_what_cannot_hold_them_are_passed_over(code):
+    assert walk(code) == {}
 
 
 def test_a_dictionary_that_holds_itself_ends():
