@@ -143,10 +143,10 @@ class _Reader:
         known_stop = self._start + len(self._data)
         if not self._start <= start <= stop <= known_stop:
             if known_stop:
-                # What follows at once is probably small fields; what was jumped to, one tensor.
+                # After what follows soon more small fields follow; after a far jump, one tensor.
                 self._ahead_bytes = (
                     min(2 * self._ahead_bytes, _MAX_AHEAD_BYTES)
-                    if self._start <= start <= known_stop
+                    if start <= known_stop + _JUMP_AHEAD_BYTES
                     else _JUMP_AHEAD_BYTES
                 )
             wanted = max(stop, min(start + self._ahead_bytes, self.stop))
@@ -167,7 +167,7 @@ class _Reader:
             raise MalformedError(f"{self.path}: more than {_MAX_FIELDS} fields")
         head_stop = min(at + 20, limit)  # a tag and a length, at their most
         inside = at - self._start
-        if inside >= 0 and head_stop - self._start <= len(self._data):  # nearly always
+        if head_stop - self._start <= len(self._data):  # nearly always
             head = self._data[inside : head_stop - self._start]
         else:
             head = yield from self.read(at, head_stop)
@@ -197,7 +197,7 @@ class _Reader:
         for i, byte in enumerate(data[at : at + 10]):
             value |= (byte & 0x7F) << 7 * i
             if byte < 0x80:
-                return value & (1 << 64) - 1, at + i + 1
+                return value, at + i + 1
         raise MalformedError(f"{self.path}: no protobuf: a number without an end")
 
     def text(self, part: _Field) -> Wishes[str]:

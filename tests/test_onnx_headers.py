@@ -153,11 +153,30 @@ def test_of_a_large_model_few_bytes_are_read():
     report = read_headers(folder, folder.entries)
     assert [entry.name for entry in report.tensors] == [f"layer.{i}.w" for i in range(20)]
     assert all(data[e.start : e.stop] == raw for e in report.tensors)
+    assert folder.wishes[0] == ("model.onnx", 0, 64 << 10)
     assert len(folder.wishes) <= 24
     assert folder.bytes_read < 500_000 < len(data) / 40
 
 
+def test_many_small_nodes_are_read_in_growing_pieces():
+    folder = Folder({"model.onnx": onnx_file(nested(1, bytes(2000)) * 1000, tensor())})
+    assert len(read_headers(folder, folder.entries).tensors) == 1
+    assert len(folder.wishes) <= 6
+
+
+def test_a_shape_without_measure_is_not_read():
+    folder = Folder({"model.onnx": onnx_file(nested(5, nested(1, bytes(5_000_000))))})
+    assert "too many dimensions" in reasons(read_headers(folder, folder.entries))[0]
+    assert folder.bytes_read < 100_000
+
+
 # ---- lies ------------------------------------------------------------------------------------
+
+
+def test_fields_that_mean_nothing_here_are_jumped_over():
+    before = varint(20 << 3 | 1) + bytes(8) + varint(21 << 3 | 5) + bytes(4)
+    report = read_one(before + onnx_file(number(5, 1), tensor(more=number(14, 0))))
+    assert (len(report.tensors), report.problems) == (1, ())
 
 
 def test_a_message_by_hand_is_read():
@@ -217,6 +236,7 @@ def test_external_words_lie_where_the_message_says():
     [
         (b"", "it has no graph"),
         (number(1, 8), "it has no graph"),
+        (number(7, 8), "it has no graph"),
         (onnx_file(tensor(), graphs=2), "two graphs"),
         (b"\x0b" + bytes(30), "a field of kind 3"),
         (b"\xff" * 30, "a number without an end"),
@@ -227,6 +247,8 @@ def test_external_words_lie_where_the_message_says():
         (onnx_file(nested(5, number(1, 1) * 65)), "too many dimensions"),
         (onnx_file(nested(5, nested(1, bytes(700)))), "too many dimensions"),
         (onnx_file(nested(5, number(13, 1))), "a pair that is none"),
+        (onnx_file(nested(5, number(8, 1))), "a text of 0 bytes"),
+        (onnx_file(nested(5, varint(9 << 3 | 2) + varint(30)), tensor()), "has no end"),
         (onnx_file(nested(5, varint(9 << 3 | 2) + varint(99))), "has no end"),
         (onnx_file(nested(1, b"") * 150_001), "more than 150000 fields"),
     ],
