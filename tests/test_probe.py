@@ -434,10 +434,15 @@ def test_units_shared_with_another_weight_are_passed_over():
         (matrix("x", (40, 8), parts=(Part("words", "U8", "m", 0, 639, 1, 16),)), "is shorter"),
         (matrix("x", (4,), parts=(Part("words", "U8", "m", 8, 8, 1, 0),)), "is shorter"),
         (matrix("x", (4, 4), parts=(Part("words", "U8", "m", 8, 80, 1, 0),)), "rows of no bytes"),
+        (
+            matrix("x", (16, 8), parts=(Part("words", "BF16", "m", 0, 15 * 16, 1, 16),),
+                   order=RowOrder(8, 8, halves=True)),
+            "is shorter",
+        ),
         (matrix("x", (1 << 18,)), "a vector of more than 262144 bytes"),
         (matrix("x", (2, 1 << 19)), "its first row takes more than 524288 bytes"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_read_is_passed_over_with_the_reason(weight, reason):
     other = matrix("up", (16, 8), 1)
     plan = plan_probe([weight, other], budget_bytes=ENOUGH)

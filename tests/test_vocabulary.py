@@ -147,7 +147,14 @@ def test_one_vocabulary_has_one_digest_in_whatever_file():
     as_text = parse_vocabulary("vocab.txt", b"a\nthe\n")
     assert as_json.digest == other_order.digest == as_text.digest
     assert as_json.digest != parse_vocabulary("vocab.txt", b"the\na\n").digest
-    assert Vocabulary({0: "a", 1: "b"}).digest != Vocabulary({0: "a\x001\x00b"}).digest
+    two = Vocabulary({0: "a", 1: "b"})
+    assert Vocabulary({1: "b", 0: "a"}).digest == two.digest
+    assert all(Vocabulary({0: f"a,1:{n}:b"}).digest != two.digest for n in (0, 1))
+    assert len({Vocabulary({0: text}).digest for text in ("\ud800", "\ud801", "?")}) == 3
+
+
+def test_of_several_rows_of_one_text_the_first_counts():
+    assert Vocabulary({3: "a", 1: "a", 2: "b"}).rows == {"a": 1, "b": 2}
 
 
 def test_rows_that_make_no_sense_are_passed_over():
