@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import gguf
@@ -15,9 +16,11 @@ from lineage.infer.assemble import infer_lineage
 from lineage.infer.change import describe_change, numerical_rank
 from lineage.infer.descent import choose_root
 from lineage.infer.geometry import make_pool
+from lineage.infer.quantised import dequantised, method_of, replay_codes
 from lineage.model import Grade, Kind
-from lineage.weights.encodings import round_to
+from lineage.weights.encodings import decode_rows, round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
+from lineage.weights.probe import SCHEME
 from lineage.weights.roles import TensorKey
 
 BIRTH = datetime(2025, 1, 1, tzinfo=UTC)
@@ -270,7 +273,7 @@ def quantised(name, weights, dtype):
             values = wide
         rows = tuple(range(len(values))) if values.ndim == 2 else (0,)
         samples[key] = Sample(str(key), kind, values.shape, rows, words)
-    return Fingerprint(name, "0" * 40, "rows-1", "gguf", samples)
+    return Fingerprint(name, "0" * 40, SCHEME, "gguf", samples)
 
 
 @pytest.mark.parametrize("dtype", ["Q8_0", "Q4_0"])
@@ -305,6 +308,100 @@ def test_a_quantisation_of_an_absent_model_abstains():
     found = infer(models)["q/gguf"]
     assert found.grade is Grade.ABSTAIN
     assert not found.parents
+
+
+def plain(matrix, rows, *, transposed=False):
+    words = np.ascontiguousarray(matrix[list(rows)], "<f4").tobytes()
+    return Sample("w", "F32", matrix.shape, tuple(rows), words, transposed)
+
+
+def made_of(name, *samples):
+    found = {TensorKey("up", layer): sample for layer, sample in enumerate(samples)}
+    return Fingerprint(name, "0" * 40, SCHEME, "safetensors", found)
+
+
+GPTQ = "GPTQ:bits=4,group=8,groups=2,order=given,scale=F16,zeros=v2"
+
+
+def gptq(rows=tuple(range(15, -1, -1)), shape=(64, 24)):
+    """Random codes as GPTQ stores them: inputs as rows; and the values of these rows."""
+    rng = np.random.default_rng(0)
+    extras = {
+        "zeros": rng.bytes(2 * 12),
+        "scales": (1 + rng.random((2, 24))).astype(np.float16).tobytes(),
+        "groups": (np.arange(16, dtype=np.int32) // 8).tobytes(),
+    }
+    sample = Sample("w", GPTQ, shape, rows, rng.bytes(16 * 12), True, extras)
+    return sample, decode_rows(GPTQ, {"words": sample.words, **extras}, 16, 24)
+
+
+def test_a_transposed_quantisation_meets_plain_rows_where_they_cross():
+    sample, values = gptq()
+    original = np.full((24, 64), 99, np.float32)
+    original[:, list(sample.rows)] = values.T
+    child = made_of("q/gptq", sample)
+    rows = (2, 5, 9, 20)
+    share, evidence = replay_codes(child, made_of("a/b", plain(original, rows)))
+    assert (share, evidence.value) == (1, 1)
+    assert "quantising a/b to GPTQ gives 100.00 %" in evidence.text
+    original[5, list(sample.rows)] += 100  # one row of four is a stranger's
+    share, _ = replay_codes(child, made_of("a/b", plain(original, rows)))
+    assert share == pytest.approx(0.75, abs=0.05)
+    assert share < 0.8
+    for other in (original[:, :60], original[:23], original.T):
+        assert replay_codes(child, made_of("a/b", plain(other, (2, 5)))) is None
+
+
+def test_a_transposed_quantisation_meets_plain_rows_that_lie_as_its_own():
+    sample, values = gptq()
+    original = np.full((64, 24), 99, np.float32)
+    original[list(sample.rows)] = values
+    child = made_of("q/gptq", sample)
+    other = plain(original, (1, 2, 12, 40), transposed=True)
+    share, _ = replay_codes(child, made_of("a/b", other))
+    assert share == 1  # of the three rows that both have
+    original[12] += 100
+    share, _ = replay_codes(child, made_of("a/b", plain(original, (1, 2, 12), transposed=True)))
+    assert share == pytest.approx(2 / 3, abs=0.07)
+    wide = plain(np.zeros((64, 25), np.float32), (1, 2), transposed=True)
+    assert replay_codes(child, made_of("a/b", wide)) is None
+    assert replay_codes(child, made_of("a/b", plain(original, (40, 41), transposed=True))) is None
+
+
+def test_quantised_blocks_meet_the_rows_that_both_have():
+    original = np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32)
+    kind = gguf.GGMLQuantizationType.Q8_0
+
+    def blocks(rows):
+        return Sample("w", "Q8_0", (32, 32), rows, quantize(original[list(rows)], kind).tobytes())
+
+    child = made_of("q/gguf", blocks((0, 1, 2, 3)))
+    share, _ = replay_codes(child, made_of("a/b", plain(original, (1, 3, 9))))
+    assert share == 1
+    stranger = plain(-original, (0, 1, 2, 3))
+    two = made_of("q/gguf", blocks((0, 1, 2, 3)), blocks((0, 1, 2, 3)))
+    for samples in ((plain(original, range(4)), stranger), (stranger, plain(original, range(4)))):
+        share, _ = replay_codes(two, made_of("a/b", *samples))
+        assert share == pytest.approx(0.5, abs=0.02)
+    for other in (
+        plain(original, (4, 5)),  # no row of the child's
+        plain(original, (0, 1), transposed=True),
+        plain(np.tile(original, 2), (0, 1)),
+    ):
+        assert replay_codes(child, made_of("a/b", other)) is None
+    assert replay_codes(child, made_of("a/b")) is None
+
+
+def test_a_quantised_model_decodes_to_the_same_samples_in_float32():
+    sample, values = gptq()
+    child = made_of("q/gptq", sample)
+    (found,) = dequantised(child).samples.values()
+    assert (found.dtype, found.rows, found.shape) == ("F32", sample.rows, sample.shape)
+    assert found.transposed
+    np.testing.assert_array_equal(found.values, values)
+    assert (method_of(child), dequantised(child).scheme) == ("GPTQ", SCHEME)
+    sample = replace(plain(values, range(16)), dtype="INT8:code=I8,columns=0,rows=0,scale=F32")
+    assert method_of(made_of("q/int8", sample)) == "int8"
 
 
 def relayered(weights, order):
@@ -465,7 +562,7 @@ def test_adapters_abstain():
     samples = {
         TensorKey("q.lora_a", 0): Sample("x", "F32", (4, D), tuple(range(4)), factor.tobytes())
     }
-    adapter = Fingerprint("l/adapter", "0" * 40, "rows-1", "adapter", samples)
+    adapter = Fingerprint("l/adapter", "0" * 40, SCHEME, "adapter", samples)
     found = infer({"z/base": Herd(0).founder(), "l/adapter": adapter})["l/adapter"]
     assert (found.kind, found.grade, found.rank) == (Kind.ADAPTER, Grade.ABSTAIN, 4)
 
@@ -483,7 +580,7 @@ def test_an_adapter_finds_its_base_through_the_model_it_was_merged_into(herd):
                 factors[TensorKey(f"{key.role}.{side}", key.layer)] = Sample(
                     "x", "F32", factor.shape, tuple(range(len(factor))), words
                 )
-    adapter = Fingerprint("l/adapter", "0" * 40, "rows-1", "safetensors", factors)
+    adapter = Fingerprint("l/adapter", "0" * 40, SCHEME, "safetensors", factors)
     found = infer(models | {"l/merged": merged, "l/adapter": adapter})
     assert found["l/merged"].kind is Kind.LORA_MERGED
     assert parents(found["l/merged"]) == {"a/two": 1.0}
@@ -499,6 +596,6 @@ def test_an_adapter_finds_its_base_through_the_model_it_was_merged_into(herd):
         )
         for key, sample in factors.items()
     }
-    stranger = Fingerprint("l/stranger", "0" * 40, "rows-1", "safetensors", other)
+    stranger = Fingerprint("l/stranger", "0" * 40, SCHEME, "safetensors", other)
     found = infer(models | {"l/merged": merged, "l/stranger": stranger})
     assert found["l/stranger"].grade is Grade.ABSTAIN
