@@ -32,12 +32,14 @@ from lineage.weights.sketch import (
 from lineage.weights.sketch.digest import block_lanes, place_lanes
 from lineage.weights.sketch.joins import NO_DIGEST, norm_vector_digest
 from lineage.weights.sketch.mixing import key_hash, mix64, pseudo_random
+from lineage.weights.sketch.scratch import Scratch
 from lineage.weights.sketch.simhash import fold
 from lineage.weights.sketch.staging import Staging
 
 KEY = TensorKey("q", 3)
 INT8 = "INT8:code=I8,columns=0,rows=1,scale=F32"
 M64 = (1 << 64) - 1
+SCRATCH = Scratch(torch.device("cpu"))
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
@@ -183,7 +185,8 @@ def test_any_small_change_changes_the_digest(seed, change):
     else:
         other[:, -8:] = 0
     lanes = [
-        place_lanes(block_lanes(torch.from_numpy(d)), torch.arange(3)).sum(0) for d in (data, other)
+        place_lanes(block_lanes(torch.from_numpy(d), SCRATCH), torch.arange(3)).sum(0)
+        for d in (data, other)
     ]
     assert not (lanes[0] == lanes[1]).any(), "both lanes tell"
 
@@ -195,7 +198,7 @@ def test_flipping_the_top_bits_of_two_words_changes_both_lanes():
         for j in range(i):
             other = data.copy()
             other[0, [8 * i + 7, 8 * j + 7]] ^= np.uint8(128)
-            seen.add(tuple(block_lanes(torch.from_numpy(other))[0, 0].tolist()))
+            seen.add(tuple(block_lanes(torch.from_numpy(other), SCRATCH)[0, 0].tolist()))
     assert len({a for a, _ in seen}) == len({b for _, b in seen}) == 120
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from lineage.weights.fingerprint import Sample, decode_sample
+from lineage.weights.sketch.scratch import Scratch
 
 __all__ = ["WORD_BYTES", "decode_words", "is_decoded_there", "values_on"]
 
@@ -19,14 +22,28 @@ _TORCH = {
 
 WORD_BYTES = {name: dtype.itemsize for name, dtype in _TORCH.items()}
 """Bytes of a word of every dtype that is decoded on the device; others are decoded before."""
+_FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
-def decode_words(rows: Tensor, dtype: str) -> Tensor:
-    """Values of rows of words: rows × bytes, uint8, to a new rows × columns, float32.
+def decode_words(rows: Tensor, dtype: str, scratch: Scratch) -> Tensor:
+    """Values of rows of words: rows × bytes, uint8, to rows × columns, float32, in `scratch`.
 
     Doubles and wide integers are rounded to the nearest float32.
     """
-    return rows.view(_TORCH[dtype]).to(torch.float32, copy=True)
+    words = rows.view(_TORCH[dtype])
+    values = scratch.take("values", words.shape, torch.float32)
+    if words.dtype not in _FP8 or rows.device.type != "cpu":
+        return values.copy_(words)
+    # On the CPU, torch converts these one by one; a table is six times faster.
+    places = scratch.take("second", words.shape, torch.int32).copy_(rows)
+    torch.index_select(_table(words.dtype), 0, places.view(-1), out=values.view(-1))
+    return values
+
+
+@lru_cache
+def _table(kind: torch.dtype) -> Tensor:
+    """Values of all words of eight bits, on the CPU."""
+    return torch.arange(256, dtype=torch.uint8).view(kind).to(torch.float32)
 
 
 def is_decoded_there(sample: Sample) -> bool:
@@ -39,5 +56,7 @@ def values_on(device: torch.device, sample: Sample) -> Tensor:
     if not is_decoded_there(sample):
         return torch.from_numpy(decode_sample(sample)).to(device).nan_to_num_(0.0, 0.0, 0.0)
     words = torch.from_numpy(np.frombuffer(sample.words, np.uint8).copy())
-    values = decode_words(words.view(len(sample.rows), -1).to(device), sample.dtype)
+    values = decode_words(
+        words.view(len(sample.rows), -1).to(device), sample.dtype, Scratch(device)
+    )
     return values.nan_to_num_(0.0, 0.0, 0.0)

@@ -21,10 +21,12 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lineage.weights.sketch.mixing import mix64, pseudo_random, signed
+from lineage.weights.sketch.scratch import Scratch
 
 __all__ = ["BLOCK_BYTES", "block_lanes", "factors", "finish_digest", "place_lanes"]
 
@@ -41,13 +43,15 @@ def factors(device: torch.device) -> Tensor:
     return (pseudo_random("digest", 2 * _WORDS) | 1).view(2, _WORDS).to(device)
 
 
-def block_lanes(rows: Tensor) -> Tensor:
+def block_lanes(rows: Tensor, scratch: Scratch) -> Tensor:
     """Both lanes of every block.
 
     Parameters
     ----------
     rows
         Stored bytes, rows × bytes, uint8, contiguous; bytes of a row are any number.
+    scratch
+        Working memory.
 
     Returns
     -------
@@ -61,25 +65,23 @@ def block_lanes(rows: Tensor) -> Tensor:
     full = words.shape[1] // _WORDS
     lanes = torch.empty((n_rows, -(-words.shape[1] // _WORDS), 2), dtype=torch.int64,
                         device=rows.device)  # fmt: skip
-    if full:
-        head = words if full * _WORDS == words.shape[1] else words[:, : full * _WORDS].contiguous()
-        lanes[:, :full] = _lanes(head.view(-1, _WORDS)).view(n_rows, full, 2)
+    # High bits come down first: what differs in a top bit alone would cancel out in pairs.
+    folded = scratch.take("second", words.shape, torch.int64)
+    torch.bitwise_right_shift(words, 32, out=folded)
+    folded += words
+    lanes[:, :full] = _lanes(folded[:, : full * _WORDS].reshape(n_rows, full, _WORDS))
     if full < lanes.shape[1]:
-        lanes[:, full] = _lanes(words[:, full * _WORDS :])
+        lanes[:, full] = _lanes(folded[:, full * _WORDS :])
     return lanes
 
 
-def _lanes(words: Tensor) -> Tensor:
-    """Lanes of blocks × words."""
-    # High bits come down first: what differs in a top bit alone would cancel out in pairs.
-    folded = words >> 32
-    folded += words
-    first, second = factors(words.device)[:, : words.shape[1]]
-    product = folded * first
-    sums = [product.sum(1)]
-    torch.mul(folded, second, out=product)
-    sums.append(product.sum(1))
-    return torch.stack(sums, 1)
+def _lanes(folded: Tensor) -> Tensor:
+    """Products of … × words with the factors of both lanes, … × 2."""
+    table = factors(folded.device)[:, : folded.shape[-1]]
+    if folded.device.type == "cpu":
+        # Torch has no product of integer matrices that would spare the single products a place.
+        return torch.from_numpy(np.einsum("...j,kj->...k", folded.numpy(), table.numpy()))
+    return torch.stack([(folded * factor).sum(-1) for factor in table], -1)
 
 
 def place_lanes(lanes: Tensor, rows: Tensor, first_block: int = 0) -> Tensor:

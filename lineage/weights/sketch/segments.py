@@ -19,8 +19,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from lineage.weights.sketch.scratch import Scratch
 
 __all__ = ["SEGMENT", "STATISTICS", "measure_segments", "scale_of", "standardising_factor"]
 
@@ -51,8 +54,8 @@ def standardising_factor(n: int) -> float:
 
 
 def measure_segments(
-    values: Tensor, signs: Tensor, lazy: bool
-) -> tuple[Tensor, Tensor | None, Tensor]:
+    values: Tensor, signs: Tensor, scratch: Scratch
+) -> tuple[Tensor, Tensor, Tensor]:
     """Statistics and standardised integers of segments of one length.
 
     Parameters
@@ -61,45 +64,47 @@ def measure_segments(
         Segments × values, float32, contiguous; overwritten.
     signs
         Factor of each segment's ``z``: ±1, or 0 for segments that are to stand aside.
-    lazy
-        Whether to look first if anything is zero or no finite number, and count only then. Spares
-        passes; a device that computes asynchronously would have to wait for the answer.
+    scratch
+        Working memory.
 
     Returns
     -------
     statistics
         Segments × 7 (:data:`STATISTICS`), float32. What is no finite number counts as 0 here.
     counts
-        Segments × 3, int64: zeros, NaN, infinities. None: there are none.
+        Segments × 3, int64: zeros, NaN, infinities.
     standardised
         ``z`` times the signs, segments × values, float32 holding integers: `values`, overwritten.
     """
+    # The CPU looks first if rare work is due; other devices would have to wait for the answer.
+    lazy = values.device.type == "cpu"
     n = values.shape[1]
-    scratch = values.abs()
-    largest = scratch.amax(1)
-    smallest = scratch.amin(1)
-    counts = None
-    if not lazy or not bool((smallest > 0).all() & largest.isfinite().all()):
-        counts = torch.stack(
-            [(values == 0).sum(1), values.isnan().sum(1), values.isinf().sum(1)], dim=1
-        )
+    second = scratch.take("second", values.shape, torch.float32)
+    counts = torch.zeros((len(values), 3), dtype=torch.int64, device=values.device)
+    counts[:, 0] = _count_zeros(values, scratch)
+    largest = _largest(values)
+    if not lazy or not bool(largest.isfinite().all()):
+        counts[:, 1] = values.isnan().sum(1)
+        counts[:, 2] = values.isinf().sum(1)
         values.nan_to_num_(0.0, 0.0, 0.0)
-        largest = torch.abs(values, out=scratch).amax(1)
+        largest = _largest(values)
     values *= scale_of(largest)[:, None]
-    torch.round(values, out=scratch)
-    mean = (scratch.sum(1) * (1.0 / n)).round_()
-    magnitude = scratch.abs_().sum(1)
+    torch.round(values, out=second)
+    mean = (second.sum(1) * (1.0 / n)).round_()
+    magnitude = second.abs_().sum(1)
     values -= mean[:, None]
-    powers = _power_sums(values, scratch)
+    powers = _power_sums(values, second)
     # The integer m is off by up to half a unit: too much where the spread is a fraction of that.
-    shift = powers[0] / n
-    near = powers[1] >= 5 * n * shift * shift
-    if lazy and bool(near.all()):
-        shift = torch.zeros_like(shift)
-    else:
-        shift.masked_fill_(near, 0)
-        powers = _power_sums(torch.sub(values, shift[:, None]), scratch)
-    statistics = torch.stack([largest, mean, shift, *powers], dim=1)
+    shift = powers[:, 0] / n
+    near = powers[:, 1] >= 5 * n * shift * shift
+    shift.masked_fill_(near, 0)
+    if not lazy:
+        powers = _power_sums(values - shift[:, None], second)
+    elif not bool(near.all()):
+        far = ~near
+        rest = values[far] - shift[far, None]
+        powers[far] = _power_sums(rest, torch.empty_like(rest))
+    statistics = torch.cat([torch.stack([largest, mean, shift], 1), powers], 1)
     # Tensor by tensor: torch would turn number / tensor into a reciprocal and a product.
     factor = torch.full_like(magnitude, standardising_factor(n)) / magnitude
     factor.masked_fill_(magnitude == 0, 0.0)
@@ -109,10 +114,32 @@ def measure_segments(
     return statistics, counts, values
 
 
-def _power_sums(values: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sums of the first four powers of each row."""
-    first = values.sum(1)
-    root2 = torch.linalg.vector_norm(values, dim=1)
-    torch.mul(values, values, out=scratch)
-    root4 = torch.linalg.vector_norm(scratch, dim=1)
-    return first, root2 * root2, scratch.mul_(values).sum(1), root4 * root4
+def _largest(values: Tensor) -> Tensor:
+    """Largest magnitude of each row; no finite number where there is any such."""
+    return torch.maximum(values.amax(1), -values.amin(1)).abs_()
+
+
+def _count_zeros(values: Tensor, scratch: Scratch) -> Tensor:
+    """How many of each row's up to 1,024 values are zero, int64."""
+    if values.device.type != "cpu":
+        return (values == 0).sum(1)
+    mask = scratch.take("second", values.shape, torch.bool)
+    np.equal(values.numpy(), 0, out=mask.numpy())  # ten times faster than torch's
+    if values.shape[1] % 8:
+        return mask.sum(1)
+    # Eight columns at once: each byte of the sum counts up to 128.
+    return mask.view(torch.int64).sum(1, keepdim=True).view(torch.uint8).sum(1)
+
+
+def _power_sums(values: Tensor, squares: Tensor) -> Tensor:
+    """Sums of the first four powers of each row, rows × 4; overwrites `squares`."""
+    torch.mul(values, values, out=squares)
+    third, fourth = _dot(squares, values), _dot(squares, squares)
+    return torch.stack([values.sum(1), squares.sum(1), third, fourth], 1)
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    """Products of rows with rows."""
+    if first.device.type == "cpu":  # one call for each row of BLAS, without the single products
+        return torch.from_numpy(np.vecdot(first.numpy(), second.numpy()))
+    return torch.linalg.vecdot(first, second)  # type: ignore[no-any-return]

@@ -71,6 +71,8 @@ def fold(
         Number of the first of the given columns.
     """
     width = signed_values.shape[1]
+    if width == n_columns and (np.diff(rows) == 1).all():
+        return _fold_run(signed_values.reshape(-1), int(rows[0]) * n_columns % BUCKETS)
     if n_columns % BUCKETS == 0 and width % BUCKETS == 0 and first_column % BUCKETS == 0:
         return signed_values.reshape(-1, BUCKETS).sum(0).to(torch.int64)
     starts = (rows % BUCKETS * (n_columns % BUCKETS) + first_column) % BUCKETS
@@ -89,6 +91,18 @@ def fold(
             ]
         padded = torch.nn.functional.pad(chosen.sum(0), (start, -(start + width) % BUCKETS))
         sums += padded.view(-1, BUCKETS).sum(0)
+    return sums.to(torch.int64)
+
+
+def _fold_run(signed_values: Tensor, start: int) -> Tensor:
+    """Sums of the buckets of values that fall into one after the other, from `start` on."""
+    sums = signed_values.new_zeros(BUCKETS)
+    head = signed_values[: BUCKETS - start]
+    sums[start : start + len(head)] += head
+    rest = signed_values[len(head) :]
+    whole = len(rest) // BUCKETS * BUCKETS
+    sums += rest[:whole].view(-1, BUCKETS).sum(0)
+    sums[: len(rest) - whole] += rest[whole:]
     return sums.to(torch.int64)
 
 

@@ -19,6 +19,7 @@ from lineage.weights.sketch.decode import WORD_BYTES, decode_words
 from lineage.weights.sketch.digest import block_lanes
 from lineage.weights.sketch.fused import can_fuse, measure_fused
 from lineage.weights.sketch.mixing import key_hash
+from lineage.weights.sketch.scratch import Scratch
 from lineage.weights.sketch.segments import SEGMENT, measure_segments
 from lineage.weights.sketch.simhash import BUCKETS, fold, segment_signs
 from lineage.weights.sketch.tally import Segments, Tally
@@ -73,6 +74,7 @@ class Sketcher:
     def __init__(self, slots: Sequence[Slot], n_models: int, device: torch.device) -> None:
         self.slots = slots
         self.device = device
+        self._scratch = Scratch(device)
         self._n_norms = np.array([slot.n_norms for slot in slots], np.int64)
         self._norm_starts = np.concatenate([[0], np.cumsum(self._n_norms)]).astype(np.int64)
         # One more at the end takes the rows whose norms are not kept.
@@ -101,7 +103,9 @@ class Sketcher:
             self._feed_fused(words, dtype, rows, slots, places, n_columns)
             return
         self.feed_bytes(words, rows, slots, first_byte)
-        self.feed_values(decode_words(words, dtype), rows, slots, places, first_column)
+        self.feed_values(
+            decode_words(words, dtype, self._scratch), rows, slots, places, first_column
+        )
 
     def _feed_fused(
         self, words: Tensor, dtype: str, rows: Rows, slots: Rows, places: Rows, n_columns: int
@@ -134,8 +138,9 @@ class Sketcher:
             Place of the first byte in its row, a multiple of 1,024.
         """
         self.tally.add_blocks(
-            block_lanes(words), self._to_device(rows), self._to_device(slots), first_byte // 1024
-        )
+            block_lanes(words, self._scratch),
+            self._to_device(rows), self._to_device(slots), first_byte // 1024,
+        )  # fmt: skip
 
     def feed_values(
         self, values: Tensor, rows: Rows, slots: Rows, places: Rows, first_column: int = 0
@@ -165,14 +170,21 @@ class Sketcher:
             n_values = min(SEGMENT, stop - start)
             n_segments = (stop - start) // n_values
             first = start // SEGMENT
-            part = values[:, start:stop].reshape(-1, n_values)
+            own = values[:, start:stop]
+            part = own
+            if not own.is_contiguous():
+                part = self._scratch.take("part", own.shape, torch.float32).copy_(own)
             statistics, counts, standardised = measure_segments(
-                part, signs[:, first : first + n_segments].reshape(-1), self.device.type == "cpu"
+                part.view(-1, n_values),
+                signs[:, first : first + n_segments].reshape(-1),
+                self._scratch,
             )
+            if part is not own:
+                own.copy_(standardised.view(own.shape))
             self.tally.add_segments(
                 Segments(statistics, counts, numbers, norms, n_segments, n_values)
             )
-            self._fold(standardised.view(len(rows), -1), rows, slots, first_column + start)
+        self._fold(values, rows, slots, first_column)
 
     def _fold(self, standardised: Tensor, rows: Rows, slots: Rows, first_column: int) -> None:
         edges = np.flatnonzero(np.diff(slots)) + 1

@@ -86,7 +86,7 @@ class Segments:
     """
 
     statistics: Tensor
-    counts: Tensor | None
+    counts: Tensor
     slots: Tensor
     norms: Tensor
     each: int
@@ -194,11 +194,7 @@ class Tally:
         statistics = torch.cat([part.statistics for part in parts])
         slots = torch.cat([part.slots.repeat_interleave(part.each) for part in parts])
         norms = torch.cat([part.norms.repeat_interleave(part.each) for part in parts])
-        none = torch.zeros((1, 3), dtype=torch.int64, device=self.device)
-        counts = torch.cat([
-            none.expand(len(part.statistics), 3) if part.counts is None else part.counts
-            for part in parts
-        ])  # fmt: skip
+        counts = torch.cat([part.counts for part in parts])
         width = torch.cat([
             statistics.new_full((len(part.statistics),), part.width, dtype=torch.float64)
             for part in parts
