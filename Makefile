@@ -70,7 +70,7 @@ bench-crawl: $(VENV)/.installed ## list a simulated Hub of 3 million models (10 
 	@$(BIN)/python -m benchmarks.crawl || test $$? -eq 77
 
 bench-fingerprint: $(VENV)/.installed ## what reading weights costs: bytes, ranges, kernels, the whole pass, a GPU (20 minutes)
-	$(BIN)/python -m benchmarks.probe_cost
+	$(BIN)/python -m benchmarks.probe_cost --configs
 	$(BIN)/python -m benchmarks.range_reader
 	$(BIN)/python -m benchmarks.fingerprint
 	$(BIN)/python -m benchmarks.sketch_cpu

@@ -21,6 +21,7 @@ from crawler.hub_server import running_hub
 from crawler.range_source import HubSource
 from crawler.records import FileEntry, RepoRef, RepoSnapshot
 from crawler.sources import CacheSource, FirstOf, FolderSource, MeteredSource, Tally
+from lineage.cli import main
 from lineage.errors import HerdbookError, HomeError
 from lineage.infer.assemble import infer_lineage
 from lineage.pipeline import batches
@@ -343,6 +344,35 @@ def test_a_deeper_stage_reads_again_and_a_smaller_one_does_not(pocket, tmp_path)
             for stage in (2, 3, 2, 4, 3)
         ]
     assert reads == [1, 1, 0, 1, 0]
+
+
+def test_the_command_tells_what_it_would_read_and_what_it_read(pocket, tmp_path, capsys):
+    home = tmp_path / "home"
+    shutil.copytree(pocket / NAME, tmp_path / "hub" / NAME)
+    with running_hub(tmp_path / "hub") as endpoint:
+        crawl(Home(home), endpoint)
+        command = ["fingerprint", "--home", str(home), "--endpoint", endpoint, "--json"]
+        assert main([*command, "--dry-run"]) == 0
+        planned = json.loads(capsys.readouterr().out)
+        assert (planned["n_todo"], planned["stage"]) == (1, 3)
+        parts = tmp_path / "elsewhere"
+        assert main([*command, "--full", "--parts", str(parts)]) == 0
+        assert json.loads(capsys.readouterr().out)["n_read"] == 1
+    assert len(list(parts.rglob("*.models.parquet"))) == 1
+    assert main(["infer", "--home", str(home), "--parts", str(parts)]) == 0
+
+
+def test_options_of_a_cluster_without_a_cluster_are_refused(tmp_path, capsys):
+    home = Home(tmp_path)
+    home.open_working().close()
+    assert main(["fingerprint", "--home", str(tmp_path), "--num-gpus", "1"]) == 2
+    assert "--executor ray" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_one_sentence(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(HerdbookError, match="--device"):
+        ReaderSettings(None, ReadingOptions(device="cuda"), str(tmp_path))()
 
 
 def test_a_batch_of_nothing_but_failures_is_entered(tmp_path):
