@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
+
 from synthetic import make_publication
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from registers import add_model, found, make_home
 
 from lineage import __version__
 from lineage.cli import main
@@ -20,6 +19,7 @@ from lineage.model import Kind
 from lineage.pipeline.explore import entry_point
 from lineage.pipeline.publish import publish
 from lineage.pipeline.reports import report_lines
+from registers import add_model, found, make_home
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "transformers", "streamlit", "duckdb", "huggingface_hub", "numpy", "pyarrow")

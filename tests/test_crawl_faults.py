@@ -24,17 +24,17 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from faulty_hub import FAULTS, LISTING, Asked, FaultyHub, Reply
-from logical import Content, columns_of, differences, logical_content
 
 from crawler.archive import Archive
 from crawler.client import Hub
 from crawler.errors import CrawlError
 from crawler.records import ClaimSource, RepoSnapshot, RepoStatus
+from faulty_hub import FAULTS, LISTING, Asked, FaultyHub, Reply
 from lineage.errors import HerdbookError
 from lineage.pipeline.crawl import CrawlReport, crawl
 from lineage.store.home import Home
 from lineage.store.snapshots import latest_snapshots, standing_claims
+from logical import Content, columns_of, differences, logical_content
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)

@@ -8,16 +8,16 @@ import random
 import numpy as np
 import pytest
 import torch
-import weight_files
 from safetensors import safe_open
-from weight_files import F32, Written
 
+import weight_files
 from crawler.headers import read_headers
 from crawler.records import FileEntry
 from lineage.weights.encodings import contains, decode_rows, is_packed, round_to, row_bytes
 from lineage.weights.facts import facts_of
 from lineage.weights.layout import Layout, lay_out
 from lineage.weights.weight import Weight
+from weight_files import F32, Written
 
 FORMATS = sorted(weight_files.WRITERS)
 

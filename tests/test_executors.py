@@ -16,14 +16,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fake_work import Chore, Chores, ChoreWork, wait_for
-from ray_settings import NODE, prepare
 
+from fake_work import Chore, Chores, ChoreWork, wait_for
 from lineage.errors import UsageError
 from lineage.pipeline.executors import Done, ExecutorError, Failed, LocalExecutor, RayExecutor
 from lineage.pipeline.executors import dispatch as dispatching
 from lineage.pipeline.executors.answers import answered, reason_of, told_failure
 from lineage.pipeline.executors.dispatch import Died, dispatch
+from ray_settings import NODE, prepare
 
 
 @pytest.fixture(scope="module")

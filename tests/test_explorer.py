@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
+
 from synthetic import HOSTILE, make_publication
 
 APP = Path(__file__).resolve().parents[1] / "app.py"

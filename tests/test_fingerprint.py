@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from simulated import Herd, fingerprint
 
 from crawler.errors import TruncatedError
 from crawler.records import TensorEntry
@@ -17,6 +16,7 @@ from lineage.weights.layout import lay_out
 from lineage.weights.probe import plan_probe
 from lineage.weights.reference import Shape, plain_weights, tensors_of
 from lineage.weights.roles import TensorKey
+from simulated import Herd, fingerprint
 
 LLAMA = Shape("small", 64, 160, 2, 64, 300)
 

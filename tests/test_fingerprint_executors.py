@@ -9,7 +9,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from ray_settings import NODE, prepare
 
 from crawler.hub_server import running_hub
 from lineage.errors import UsageError
@@ -19,6 +18,7 @@ from lineage.pipeline.executors import LocalExecutor, RayExecutor, make_executor
 from lineage.pipeline.fingerprint import fingerprint
 from lineage.store.fingerprint_parts import WORDS
 from lineage.store.home import Home
+from ray_settings import NODE, prepare
 
 FAMILY = (
     "lanternworks/Wick-270k",

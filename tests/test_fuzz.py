@@ -12,10 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from fuzz import run as fuzz_run
-from fuzz import seeds as fuzz_seeds
-from fuzz.mutations import LARGE_EVERY, large_gguf
-from fuzz.targets import TARGETS, BrokenPromiseError, Target, case
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +24,10 @@ from crawler.listed import ParseFailure, parse_or_explain, parse_record, records
 from crawler.records import is_repo_id
 from crawler.references import _full_mention, mention_of, resolve_repo_id
 from crawler.snapshot import _files
+from fuzz import run as fuzz_run
+from fuzz import seeds as fuzz_seeds
+from fuzz.mutations import LARGE_EVERY, large_gguf
+from fuzz.targets import TARGETS, BrokenPromiseError, Target, case
 
 ROOT = Path(__file__).resolve().parent.parent
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from registers import add_model, add_run
 
 from lineage.errors import HerdbookError
 from lineage.pipeline.publish import publish
@@ -13,6 +12,7 @@ from lineage.settings import GuardSettings, Settings, parse_settings
 from lineage.store.guard import find_losses
 from lineage.store.home import Home
 from lineage.store.publication import read_manifest
+from registers import add_model, add_run
 
 BEFORE = {"models": 1000, "licences": 800, "tasks": 0}
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import yaml
 from gguf.quants import quantize
-from simulated import LAYERS, D, Herd, fingerprint, shapes, stored
 
 from lineage.infer.assemble import infer_lineage
 from lineage.infer.change import describe_change, numerical_rank
@@ -22,6 +21,7 @@ from lineage.weights.encodings import decode_rows, round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
 from lineage.weights.probe import SCHEME
 from lineage.weights.roles import TensorKey
+from simulated import LAYERS, D, Herd, fingerprint, shapes, stored
 
 BIRTH = datetime(2025, 1, 1, tzinfo=UTC)
 

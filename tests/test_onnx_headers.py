@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from weight_files.onnx_models import arrays, model, plain_model, values, with_external_data
 
 from crawler.errors import MalformedError
 from crawler.headers import read_headers
 from crawler.onnx_headers import onnx_steps
 from crawler.records import FileEntry
 from lineage.weights.encodings.plain import decode_plain
+from weight_files.onnx_models import arrays, model, plain_model, values, with_external_data
 
 
 class Folder:

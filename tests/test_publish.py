@@ -11,7 +11,6 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registers import COMMIT, START, add_claim, add_run, found, make_home
 
 from crawler.records import RepoStatus
 from lineage.errors import NotFoundError, SchemaError
@@ -21,6 +20,7 @@ from lineage.store import publish as store
 from lineage.store.home import Home
 from lineage.store.publish import open_published
 from lineage.store.readings import record_status
+from registers import COMMIT, START, add_claim, add_run, found, make_home
 
 OTHER_COMMIT = "9876543210" * 4
 FAMILY = [

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from faulty_hub import FaultyHub
-from scripted_server import Asked, FastTime, Reply, ScriptedServer
 
 from crawler.client import Hub
 from crawler.errors import (
@@ -31,6 +29,8 @@ from crawler.errors import (
 from crawler.pace import Pace
 from crawler.range_source import HubSource
 from crawler.records import RepoRef
+from faulty_hub import FaultyHub
+from scripted_server import Asked, FastTime, Reply, ScriptedServer
 
 REF = RepoRef("owner/name", "a" * 40)
 PATH = "model.safetensors"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_work import Chore, Chores
-from ray_settings import NODE, prepare
 
+from fake_work import Chore, Chores
 from lineage.pipeline.executors import Done, RayExecutor
+from ray_settings import NODE, prepare
 
 pytestmark = pytest.mark.slow
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import stats
-from simulated import Herd, fingerprint, stored
 
 from lineage.infer.relatedness import bit_equality, match_rows, shared_training, test_pair
 from lineage.model import PairVerdict
 from lineage.weights.fingerprint import Directions
 from lineage.weights.roles import TensorKey
+from simulated import Herd, fingerprint, stored
 
 
 def directions(matrix):

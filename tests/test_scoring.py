@@ -6,7 +6,6 @@ import json
 import math
 
 import pytest
-from registers import found, make_home
 
 from lineage.errors import NotFoundError, UsageError
 from lineage.infer.reconcile import reconcile
@@ -15,6 +14,7 @@ from lineage.infer.truth import read_truth
 from lineage.model import Finding, Grade, Kind, LayerSource, ParentShare
 from lineage.pipeline.evaluate import evaluate
 from lineage.pipeline.publish import publish
+from registers import found, make_home
 
 
 def truth_of(**models):

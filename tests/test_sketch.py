@@ -13,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from simulated import Herd, fingerprint, stored, words_of
 
 from crawler.errors import MalformedError
 from lineage.weights.fingerprint import Fingerprint, Sample
@@ -35,6 +34,7 @@ from lineage.weights.sketch.mixing import key_hash, mix64, pseudo_random
 from lineage.weights.sketch.scratch import Scratch
 from lineage.weights.sketch.simhash import fold
 from lineage.weights.sketch.staging import Staging
+from simulated import Herd, fingerprint, stored, words_of
 
 KEY = TensorKey("q", 3)
 INT8 = "INT8:code=I8,columns=0,rows=1,scale=F32"

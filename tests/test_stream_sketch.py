@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated import Herd, stored, words_of
-from test_sketch import everything, gaussian
 
 from crawler.errors import MalformedError, TruncatedError
 from lineage.weights.fingerprint import Fingerprint, Sample
@@ -23,6 +21,8 @@ from lineage.weights.sketch import (
     stream_sketch,
 )
 from lineage.weights.weight import MAIN, Part, RowOrder, Weight
+from simulated import Herd, stored, words_of
+from test_sketch import everything, gaussian
 
 Q, K, V = (TensorKey(role, 0) for role in "qkv")
 INT8 = "INT8:code=I8,columns=0,rows=1,scale=F32"

@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from weight_files.torch_zip_archives import layouts, saved, stored_bytes, tensors
 
 from crawler import torch_pickle
 from crawler.errors import MalformedError, TruncatedError
@@ -22,6 +21,7 @@ from crawler.torch_headers import _unusable
 from crawler.torch_pickle import walk_pickle
 from crawler.torch_records import StoredTensor
 from crawler.zip_directory import ZipRecord
+from weight_files.torch_zip_archives import layouts, saved, stored_bytes, tensors
 
 NAME = "pytorch_model.bin"
 

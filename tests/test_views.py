@@ -3,12 +3,12 @@ from __future__ import annotations
 from datetime import UTC
 
 import pytest
-from synthetic import HOSTILE, MODELS, make_publication
 
 from lineage import views
 from lineage.errors import NotFoundError, SchemaError
 from lineage.store.home import Home
 from lineage.store.publication import connect_publication, read_manifest
+from synthetic import HOSTILE, MODELS, make_publication
 
 
 @pytest.fixture(scope="module")

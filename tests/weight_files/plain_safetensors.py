@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save
+
 from weight_files.torch_zip_archives import tensors
 
 NOT_IN_SAFETENSORS = ("float8_e8m0fnu",)
