@@ -5,7 +5,7 @@ A Hub in a process of its own serves models of real shape (random bf16 weights).
 ``http.client`` that check nothing) reads exactly the same ranges; then the peers' way: download two
 models whole and compare all their weights by cosine. Prints a table, or JSON.
 
-    python -m benchmarks.fingerprint [--models 24] [--layers 12] [--json]
+    python -m benchmarks.fingerprint [--models 96] [--layers 12] [--json]
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from crawler.spans import Span
 from lineage import __version__
 from lineage.pipeline import batches, reading
 from lineage.pipeline.batches import Batch, ReaderSettings
+from lineage.pipeline.executors import Done, LocalExecutor
 from lineage.pipeline.reading import ReadingOptions
 from lineage.weights.reference import Shape, tensors_of
 
@@ -50,6 +51,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 REVISION = "a" * 40
 SHAPE = Shape("bench", 1024, 2816, 12, 256, 32_000)
+BATCH = 32
+"""Models of a part, as in the pass."""
 DISTINCT = 2
 """Files of distinct weights; the other models are links to them."""
 
@@ -124,25 +127,27 @@ class Clock:
 def run_pass(
     endpoint: str, snapshots: Sequence[RepoSnapshot], stage: int, folder: Path
 ) -> dict[str, Any]:
-    """The pass as one worker does it."""
+    """The pass as one worker does it, without the database."""
     options = ReadingOptions(stage=stage, device="cpu")
-    reader = ReaderSettings(endpoint, options, str(folder), None, use_cache=False)()
+    settings = ReaderSettings(endpoint, options, str(folder), None, use_cache=False)
+    batches = [Batch(tuple(snapshots[i : i + BATCH])) for i in range(0, len(snapshots), BATCH)]
     clock = Clock()
-    try:
-        with clock.watching():
-            cpu, wall = time.process_time(), time.perf_counter()
-            result = reader(Batch(tuple(snapshots)))
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    finally:
-        reader.close()
-    assert all(row.digest for row in result.rows), result.problems
+    with clock.watching():
+        cpu, wall = time.process_time(), time.perf_counter()
+        outcomes = list(LocalExecutor().map(settings, batches))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    rows = []
+    for outcome in outcomes:
+        assert isinstance(outcome, Done), outcome.reason
+        assert all(row.digest for row in outcome.result.rows), outcome.result.problems
+        rows += outcome.result.rows
     n = len(snapshots)
     return {
         "models_per_s": n / wall,
         "ms_per_model": 1000 * wall / n,
-        "bytes_per_model": sum(row.bytes_read for row in result.rows) / n,
-        "requests_per_model": sum(row.requests for row in result.rows) / n,
-        "bytes_stored_per_model": sum(row.bytes_stored for row in result.rows) / n,
+        "bytes_per_model": sum(row.bytes_read for row in rows) / n,
+        "requests_per_model": sum(row.requests for row in rows) / n,
+        "bytes_stored_per_model": sum(row.bytes_stored for row in rows) / n,
         "share_waiting": max(0.0, 1 - cpu / wall),
         "cpu_ms_per_model": 1000 * cpu / n,
         "cpu_share": {
@@ -229,7 +234,7 @@ def compare_whole(endpoint: str, snapshots: Sequence[RepoSnapshot], folder: Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=int, default=24)
+    parser.add_argument("--models", type=int, default=96)
     parser.add_argument("--layers", type=int, default=SHAPE.layers)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")

@@ -247,6 +247,43 @@ def test_ctrl_c_stops_work_and_leaves_no_worker(crew, tmp_path):
 # --- in this process
 
 
+class Ahead:
+    """Work that notes in which order it is told of tasks and given them."""
+
+    def __init__(self):
+        self.told = []
+
+    def expect(self, task):
+        self.told.append(("expect", task))
+
+    def __call__(self, task):
+        self.told.append(("do", task))
+        return task
+
+    def close(self):
+        self.told.append(("close", None))
+
+
+def test_work_that_looks_ahead_is_told_of_one_task_more_than_it_has():
+    work, tasks = Ahead(), iter(range(10))
+    outcomes = LocalExecutor().map(lambda: work, tasks)
+    assert next(outcomes).result == 0
+    assert work.told == [("expect", 1), ("do", 0)]
+    assert next(outcomes).result == 1
+    assert next(tasks) == 3
+    outcomes.close()
+    assert work.told[2:] == [("expect", 2), ("do", 1), ("close", None)]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_work_that_looks_ahead_does_every_task_once(n):
+    work = Ahead()
+    assert [o.result for o in LocalExecutor().map(lambda: work, range(n))] == list(range(n))
+    assert [task for what, task in work.told if what == "do"] == list(range(n))
+    assert [task for what, task in work.told if what == "expect"] == list(range(1, n))
+    assert work.told[-1:] == [("close", None)][:n]
+
+
 def test_one_local_worker_is_this_process(tmp_path):
     list(LocalExecutor().map(Chores(tmp_path), [Chore("a")]))
     assert pids(tmp_path) == {os.getpid()}

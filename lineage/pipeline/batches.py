@@ -7,7 +7,7 @@ small: rows for the ledger, and reasons. Only the driver writes the database.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,11 +58,23 @@ class BatchResult:
     failure: str | None = None
 
 
-def batches_of(snapshots: Sequence[RepoSnapshot], n_models: int) -> list[Batch]:
-    """The models in order, so many a batch."""
-    return [
-        Batch(tuple(snapshots[at : at + n_models])) for at in range(0, len(snapshots), n_models)
-    ]
+def batches_of(
+    snapshots: Sequence[RepoSnapshot], n_bytes: Sequence[int], max_models: int, max_bytes: int
+) -> Iterator[Batch]:
+    """The models in order, so many a batch at most, and so many bytes unless one has more.
+
+    `n_bytes` are what will be read of each.
+    """
+    waiting: list[RepoSnapshot] = []
+    total = 0
+    for snapshot, size in zip(snapshots, n_bytes, strict=True):
+        if waiting and (len(waiting) == max_models or total + size > max_bytes):
+            yield Batch(tuple(waiting))
+            waiting, total = [], 0
+        waiting.append(snapshot)
+        total += size
+    if waiting:
+        yield Batch(tuple(waiting))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +102,33 @@ class BatchReader:
         hub = HubSource(Hub(settings.endpoint))
         self._source: MeteredSource = FirstOf(CacheSource(), hub) if settings.use_cache else hub
         self._runner = asyncio.Runner()
+        self._expected: Batch | None = None
+        self._ahead: tuple[Batch, asyncio.Task[list[Reading]]] | None = None
+
+    def expect(self, batch: Batch) -> None:
+        """Begin to read `batch` while the models of the one before are stored."""
+        self._expected = batch
 
     def __call__(self, batch: Batch) -> BatchResult:
         """Read, sketch and store the models of `batch`; never raises for one model's fault."""
-        read: dict[str, Reading] = {}
+        done: list[BatchResult] = []
         # Filled, not returned: at its end the runner forms the repr of what a coroutine returned.
-        self._runner.run(self._read(batch, read))
-        readings = [read[snapshot.ref.repo_id] for snapshot in batch.snapshots]
+        self._runner.run(self._work(batch, done))
+        return done[0]
+
+    async def _work(self, batch: Batch, done: list[BatchResult]) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] is not batch:
+            ahead[1].cancel()
+            ahead = None
+        readings = await (self._read(batch) if ahead is None else ahead[1])
+        expected, self._expected = self._expected, None
+        if expected is not None:
+            self._ahead = expected, asyncio.create_task(self._read(expected))
+        done.append(await asyncio.to_thread(self._store, readings))
+
+    def _store(self, readings: Sequence[Reading]) -> BatchResult:
+        """Write what was read as one part."""
         failure = None
         part = Part(None, 0, ())
         try:
@@ -126,11 +158,18 @@ class BatchReader:
 
     def close(self) -> None:
         """Close connections and the event loop."""
-        self._runner.run(self._source.aclose())
+        self._runner.run(self._close())
         self._runner.close()
 
-    async def _read(self, batch: Batch, found: dict[str, Reading]) -> None:
+    async def _close(self) -> None:
+        if self._ahead is not None:
+            self._ahead[1].cancel()
+            await asyncio.gather(self._ahead[1], return_exceptions=True)
+        await self._source.aclose()
+
+    async def _read(self, batch: Batch) -> list[Reading]:
         """Read all models, several at once; sketches are made beside the reading of others."""
+        found: dict[str, Reading] = {}
         waiting: list[Reading] = []
         async for reading in self._readings(batch):
             found[reading.ref.repo_id] = reading
@@ -140,6 +179,7 @@ class BatchReader:
                 await self._sketch(waiting)
                 waiting = []
         await self._sketch(waiting)
+        return [found[snapshot.ref.repo_id] for snapshot in batch.snapshots]
 
     async def _readings(self, batch: Batch) -> AsyncIterator[Reading]:
         free = asyncio.Semaphore(_MODELS_AT_ONCE)

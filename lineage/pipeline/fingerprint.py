@@ -27,7 +27,9 @@ from lineage.weights.probe import SCHEME
 __all__ = ["FingerprintPlan", "FingerprintReport", "fingerprint", "plan_fingerprint"]
 
 _MODELS_IN_BATCH = 32
-"""Models of a part: their words are in memory together, and a kill costs at most these."""
+"""Models of a part: their words are in memory together, and a kill costs at most two parts."""
+_BYTES_IN_BATCH = 8 << 30
+"""Bytes to read for a part, whole weights for the most part; a larger model has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +76,13 @@ def plan_fingerprint(
         todo, n_kept = _todo(connection, options, limit)
     finally:
         connection.close()
-    sizes = [sum(file.size_bytes for file in snapshot.files) for snapshot in todo]
-    at_most = sum(min(size, options.budget_bytes) for size in sizes)
     return FingerprintPlan(
         len(todo),
         n_kept,
         options.stage,
         options.budget_bytes,
-        sum(sizes) if options.stage >= 4 else at_most,
-        sum(sizes),
+        sum(_bytes_at_most(todo, options)),
+        sum(_sizes(todo)),
     )
 
 
@@ -99,8 +99,8 @@ def fingerprint(
     """Fingerprint every crawled model that has none at its current revision, this deep.
 
     A batch is written as one part before it is entered in the ledger, so a kill costs at most what
-    is being read; parts that a killed run left behind are adopted. Failures are entered too, and
-    tried again at the next run.
+    is being read or stored; parts that a killed run left behind are adopted. Failures are entered
+    too, and tried again at the next run.
 
     Parameters
     ----------
@@ -141,9 +141,10 @@ def fingerprint(
             ),
             meter("fingerprint", len(todo)) as advance,
         ):
-            outcomes = (executor or LocalExecutor()).map(
-                settings, batches_of(todo, _MODELS_IN_BATCH)
+            batches = batches_of(
+                todo, _bytes_at_most(todo, options), _MODELS_IN_BATCH, _BYTES_IN_BATCH
             )
+            outcomes = (executor or LocalExecutor()).map(settings, batches)
             for outcome in outcomes:
                 if isinstance(outcome, Failed):
                     _enter_lost(connection, outcome.task, outcome.reason)
@@ -213,6 +214,16 @@ def _todo(
     readable = [snapshot for snapshot in found if snapshot.status is RepoStatus.OK]
     todo = [s for s in readable if (s.ref.repo_id, s.ref.revision) not in known]
     return todo[:limit], len(readable) - len(todo)
+
+
+def _sizes(snapshots: Sequence[RepoSnapshot]) -> list[int]:
+    return [sum(file.size_bytes for file in snapshot.files) for snapshot in snapshots]
+
+
+def _bytes_at_most(snapshots: Sequence[RepoSnapshot], options: ReadingOptions) -> list[int]:
+    """What may be read of each model."""
+    sizes = _sizes(snapshots)
+    return sizes if options.stage >= 4 else [min(size, options.budget_bytes) for size in sizes]
 
 
 def _enter(connection: duckdb.DuckDBPyConnection, result: BatchResult) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from lineage.errors import UsageError
@@ -15,8 +16,10 @@ from lineage.pipeline.executors.protocol import (
     Done,
     ExecutorError,
     Failed,
+    LooksAhead,
     Outcome,
     Setup,
+    Work,
 )
 
 __all__ = ["LocalExecutor"]
@@ -74,20 +77,36 @@ class LocalExecutor:
 def _one_by_one(
     setup: Setup[Task, Result], tasks: Iterable[Task]
 ) -> Iterator[Outcome[Task, Result]]:
-    work = None
+    left = iter(tasks)
+    waiting = _next(left)
+    if not waiting:
+        return
+    work = _set_up(setup)
     try:
-        for task in tasks:
-            if work is None:
-                try:
-                    work = setup()
-                except Exception as error:
-                    raise ExecutorError(f"the work cannot be set up: {reason_of(error)}") from error
+        while waiting:
+            task = waiting.pop()
+            if isinstance(work, LooksAhead):
+                for following in _next(left):
+                    work.expect(following)
+                    waiting.append(following)
             try:
                 result = work(task)
             except Exception as error:
                 yield Failed(task, reason_of(error), 1)
             else:
                 yield Done(task, result)
+            waiting = waiting or _next(left)
     finally:
-        if work is not None:
-            work.close()
+        work.close()
+
+
+def _next(left: Iterator[Task]) -> list[Task]:
+    """The next task, if there is one."""
+    return list(islice(left, 1))
+
+
+def _set_up(setup: Setup[Task, Result]) -> Work[Task, Result]:
+    try:
+        return setup()
+    except Exception as error:
+        raise ExecutorError(f"the work cannot be set up: {reason_of(error)}") from error

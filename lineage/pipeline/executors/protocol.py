@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from lineage.errors import HerdbookError
 
@@ -14,6 +14,7 @@ __all__ = [
     "Executor",
     "ExecutorError",
     "Failed",
+    "LooksAhead",
     "Outcome",
     "Setup",
     "Work",
@@ -70,6 +71,14 @@ class Work(Protocol[TaskIn, ResultOut]):
         """Let go of what was kept; a worker that dies never gets here."""
 
 
+@runtime_checkable
+class LooksAhead(Work[TaskIn, ResultOut], Protocol[TaskIn, ResultOut]):
+    """Work that may begin with a task while it ends the one before."""
+
+    def expect(self, task: TaskIn, /) -> None:
+        """Be told, before a task is handed over, which one comes after it."""
+
+
 Setup: TypeAlias = Callable[[], Work[Task, Result]]
 """Makes the work, once in each worker and where it works.
 
@@ -88,7 +97,8 @@ class Executor(Protocol):
 
         Outcomes come as tasks end, in any order. Tasks are taken from the iterable when a worker is
         free for them, so it may be longer than memory: no more of them are out than there are
-        workers. Work that is interrupted or whose iterator is closed is stopped where it is.
+        workers, and one more where work looks ahead. Work that is interrupted or whose iterator is
+        closed is stopped where it is.
 
         A task that raises has failed, and is not tried again: the work knows best what is worth
         retrying. A task whose worker died is handed to another one, a bounded number of times.

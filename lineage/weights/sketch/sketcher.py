@@ -211,8 +211,8 @@ class Sketcher:
     def bucket_sums(self) -> NDArray[np.int64]:
         """Sums of every tensor's buckets, turned by its key: tensors × 1,024."""
         sums = self._buckets.cpu().numpy()
-        turned = [np.roll(s, int(h) % BUCKETS) for s, h in zip(sums, self._hashes, strict=True)]
-        return np.array(turned, np.int64).reshape(-1, BUCKETS)
+        came_from = (np.arange(BUCKETS) - self._hashes[:, None]) % BUCKETS
+        return np.take_along_axis(sums, came_from, 1)
 
     def row_norms(self) -> list[NDArray[np.float32]]:
         """Norms of the kept rows of every tensor."""

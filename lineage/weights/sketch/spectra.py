@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lineage.weights.fingerprint import Sample
 from lineage.weights.sketch.decode import values_on
+from lineage.weights.sketch.limits import CACHE_VALUES
 
 __all__ = ["N_SINGULAR", "leading_singular_values"]
 
@@ -50,7 +51,10 @@ def leading_singular_values(
             by_shape[n_rows, n_columns].append(number)
     for shape, numbers in by_shape.items():
         # Float32, float64 and a Gram matrix of each.
-        at_once = max(memory_bytes // (16 * math.prod(shape) + 24 * min(shape) ** 2), 1)
+        at_once = memory_bytes // (16 * math.prod(shape) + 24 * min(shape) ** 2)
+        if device.type == "cpu":
+            at_once = min(at_once, CACHE_VALUES // math.prod(shape))
+        at_once = max(at_once, 1)
         for first in range(0, len(numbers), at_once):
             group = numbers[first : first + at_once]
             values = torch.stack([values_on(device, samples[n]) for n in group]).double()
