@@ -45,6 +45,7 @@ from lineage.pipeline import batches, reading
 from lineage.pipeline.batches import Batch, ReaderSettings
 from lineage.pipeline.executors import Done, LocalExecutor
 from lineage.pipeline.reading import ReadingOptions
+from lineage.store.fingerprint_ledger import LedgerRow
 from lineage.weights.reference import Shape, tensors_of
 
 P = ParamSpec("P")
@@ -136,7 +137,7 @@ def run_pass(
         cpu, wall = time.process_time(), time.perf_counter()
         outcomes = list(LocalExecutor().map(settings, batches))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    rows = []
+    rows: list[LedgerRow] = []
     for outcome in outcomes:
         assert isinstance(outcome, Done), outcome.reason
         assert all(row.digest for row in outcome.result.rows), outcome.result.problems
