@@ -435,10 +435,39 @@ def test_numbers_have_one_spelling():
 
 def test_two_schemes_that_disagree_on_a_path_are_refused():
     one = Scheme("one", outside={"a|b": "x"})
+    tree = grow([one, Scheme("two", outside={"b": "y"})])
+    assert find(tree, ["a"]).rule.role == "x"
     with pytest.raises(ValueError, match="b is both"):
-        grow([one, Scheme("two", outside={"b": "y"})])
+        find(tree, ["b"])
     tree = grow([one, Scheme("two", outside={"b": "y"}, replaces=True)])
     assert [find(tree, [word]).rule.role for word in "ab"] == ["x", "y"]
+
+
+def everything_under(node) -> int:
+    """Lay out a whole tree; how many paths end in it."""
+    here = node.branches
+    below = [*here.words.values(), *([] if here.number is None else [here.number])]
+    return (here.rule is not None) + sum(map(everything_under, below))
+
+
+def test_no_two_declared_schemes_disagree():
+    types = {model_type for scheme in SCHEMES for model_type in scheme.model_types}
+    for model_type in sorted(types):
+        own = [scheme for scheme in SCHEMES if model_type in scheme.model_types]
+        assert everything_under(grow(own)) > 0
+    general = grow(scheme for scheme in SCHEMES if not scheme.model_types)
+    assert everything_under(general) > 50_000
+
+
+def test_a_rule_holds_for_every_word_of_a_choice_and_for_no_other_combination():
+    tree = grow([Scheme("one", ("x|y",), {"a|b.c": "r"}, {"b.d|{n}": "s_{n}"})])
+    assert everything_under(tree) == 2 * 2 + 2
+    for words in ("x.0.a.c", "y.7.b.c"):
+        found = find(tree, words.split("."))
+        assert (found.rule.role, found.numbers) == ("r", {"layer": int(words[2])})
+    for words in ("x.a.c", "x.0.a", "x.0.a.d", "z.0.a.c", "b", "b.c", "x.0.a.c.c"):
+        assert find(tree, words.split(".")) is None
+    assert find(tree, ["b", "5"]).numbers == {"n": 5}
 
 
 def test_a_declared_number_goes_before_any_number():

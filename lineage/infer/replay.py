@@ -9,6 +9,7 @@ more of the stored words is kept.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -129,20 +130,33 @@ def replay_task_arithmetic(
     c, b = pool.ids.index(child), pool.ids.index(base)
     p = [pool.ids.index(name) for name in parents]
 
-    def n_replayed(values: F32, weights: Sequence[float]) -> int:
-        return int((_task(values[b], values[p], weights, dtype) == values[c]).sum())
-
     some = [values for values in pool.values if values.shape[1] > 1]
     some = some[:: max(1, len(some) // _SEARCHED_TENSORS)]
     centre = [round(100 * by_name[name]) for name in parents]
     reach = _REACH if len(parents) <= 2 else 2
+    choices = [range(n - reach, n + reach + 1) for n in centre]
     candidates = sorted(
-        product(*(range(n - reach, n + reach + 1) for n in centre)),
+        product(*choices),
         key=lambda hundredths: -sum((n % 10 == 0) + (n % 5 == 0) for n in hundredths),
     )
-    best = max(candidates, key=lambda h: sum(n_replayed(v, [n / 100 for n in h]) for v in some))
+    replayed: Counter[tuple[int, ...]] = Counter()
+    for values in some:
+        weighted = [
+            {n: _weighted(values[i] - values[b], n / 100, dtype) for n in choice}
+            for i, choice in zip(p, choices, strict=True)
+        ]
+        for candidate in candidates:
+            changes = [by_n[n] for by_n, n in zip(weighted, candidate, strict=True)]
+            replayed[candidate] += _n_equal(_moved(values[b], changes, dtype), values[c])
+    best = max(candidates, key=replayed.__getitem__)
     weights = tuple(n / 100 for n in best)
-    equal = sum(n_replayed(values, weights) for values in pool.values)
+    equal = 0
+    for values in pool.values:
+        changes = [
+            _weighted(values[i] - values[b], weight, dtype)
+            for i, weight in zip(p, weights, strict=True)
+        ]
+        equal += _n_equal(_moved(values[b], changes, dtype), values[c])
     recipe = {
         "merge_method": "task_arithmetic",
         "base_model": base,
@@ -157,12 +171,22 @@ def replay_task_arithmetic(
     )
 
 
-def _task(base: F32, parents: F32, weights: Sequence[float], dtype: str) -> F32:
+def _weighted(change: F32, weight: float, dtype: str) -> F32:
+    """A change times its weight, as computed in `dtype`."""
+    rounded = round_to(dtype, np.array([weight], np.float32))
+    return round_to(dtype, rounded * round_to(dtype, change))
+
+
+def _moved(base: F32, changes: Sequence[F32], dtype: str) -> F32:
+    """A base plus weighted changes, as computed in `dtype`."""
     total = np.zeros_like(base)
-    for values, weight in zip(parents, weights, strict=True):
-        rounded = round_to(dtype, np.array([weight], np.float32))
-        total += round_to(dtype, rounded * round_to(dtype, values - base))
+    for change in changes:
+        total += change
     return round_to(dtype, base + round_to(dtype, total))
+
+
+def _n_equal(values: F32, others: F32) -> int:
+    return int((values == others).sum())
 
 
 def replay_slerp(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Replay | None:

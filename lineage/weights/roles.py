@@ -173,9 +173,7 @@ def _role_of(name: str, model_type: str) -> Role:
         return _unknown([name], "")
     words = [word for word in words if word not in WRAPPERS]
     stem, mark = _without_ending(words)
-    general, by_type = _trees()
-    trees = [tree for tree in (by_type.get(model_type), general) if tree is not None]
-    for tree in trees:
+    for tree in [*([_tree(model_type)] if model_type in _TYPES else ()), _tree("")]:
         # The whole name first: `attn.bias` may be a mask, not the bias of something.
         for path, end in ((words, ""), (stem, mark)):
             for tower, start in _towers(path):
@@ -186,14 +184,17 @@ def _role_of(name: str, model_type: str) -> Role:
     return _unknown(stem, mark)
 
 
+_TYPES = frozenset(model_type for scheme in SCHEMES for model_type in scheme.model_types)
+
+
 @cache
-def _trees() -> tuple[Node, dict[str, Node]]:
-    """The tree of the general schemes, and one for each model type that has its own."""
-    types = {model_type for scheme in SCHEMES for model_type in scheme.model_types}
-    return grow(scheme for scheme in SCHEMES if not scheme.model_types), {
-        model_type: grow(scheme for scheme in SCHEMES if model_type in scheme.model_types)
-        for model_type in sorted(types)
-    }
+def _tree(model_type: str) -> Node:
+    """The tree of the schemes of a model type that has its own; of the general ones for ``""``."""
+    return grow(
+        scheme
+        for scheme in SCHEMES
+        if (model_type in scheme.model_types if model_type else not scheme.model_types)
+    )
 
 
 def _without_ending(words: Sequence[str]) -> tuple[Sequence[str], str]:

@@ -194,10 +194,17 @@ def _words(data: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 
 def _round_to_bfloat16(values: F32) -> F32:
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    with np.errstate(over="ignore"):
-        rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded &= 0xFFFF0000
+    found = rounded.view(np.float32)
     # Rounding up carries the highest NaNs over into the sign; a cast keeps them NaN.
-    return np.where(np.isnan(values), np.float32(np.nan), rounded.view(np.float32))
+    is_nan = np.isnan(values)
+    if is_nan.any():
+        found[is_nan] = np.nan
+    return found
 
 
 def _round_to_small(dtype: str, values: F32) -> F32:

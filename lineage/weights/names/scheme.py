@@ -8,9 +8,8 @@ lookup walks a tree of words and no expression can run away on a hostile name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import product
 
 __all__ = [
     "CONCATENATED",
@@ -19,7 +18,6 @@ __all__ = [
     "Scheme",
     "columns",
     "fused",
-    "paths",
     "stacked",
     "under",
     "within",
@@ -103,17 +101,6 @@ def stacked(role: str, **more: object) -> Rule:
 def fused(role: str, arrangement: str, **more: object) -> Rule:
     """A rule for a weight that holds several, in this arrangement."""
     return Rule(role, arrangement=arrangement, **more)  # type: ignore[arg-type]
-
-
-def paths(declared: str) -> Iterator[tuple[str, ...]]:
-    """Every path that a declared one stands for.
-
-    Examples
-    --------
-    >>> list(paths("attn|self_attn.q"))
-    [('attn', 'q'), ('self_attn', 'q')]
-    """
-    return product(*(word.split("|") for word in declared.split(".")))
 
 
 def under(blocks: Iterable[str], leaves: Mapping[str, str | Rule]) -> dict[str, str | Rule]:

@@ -2,25 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from lineage.weights.names.scheme import Rule, Scheme, paths
+from lineage.weights.names.scheme import Rule, Scheme
 
-__all__ = ["Found", "Node", "find", "grow", "number"]
+__all__ = ["Branches", "Found", "Node", "find", "grow", "number"]
 
 _MAX_DIGITS = 9
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A declared path, word by word with all that may stand there, and its rule."""
+
+    words: tuple[tuple[str, ...], ...]
+    rule: Rule
+    replaces: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """What follows a place in a tree.
+
+    Attributes
+    ----------
+    words, number
+        Where the words that are declared lead, and where any number leads.
+    rule, numbers
+        The rule of a path that ends here, and the names of the numbers on the way.
+    """
+
+    words: dict[str, Node]
+    number: Node | None
+    rule: Rule | None
+    numbers: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Node:
-    """A place in a tree: the words that may follow, and the rule of a path that ends here."""
+    """A place in a tree.
 
-    words: dict[str, Node] = field(default_factory=dict)
-    number: Node | None = None
-    rule: Rule | None = None
-    numbers: tuple[str, ...] = ()
-    path: str = ""
+    What follows is laid out when a walk first comes by: the names of a model meet few of the tens
+    of thousands of paths that are declared.
+
+    Attributes
+    ----------
+    path
+        The words up to here; `None` for a number.
+    declared
+        The paths that lead here, in the order of their declaration.
+    """
+
+    path: tuple[str | None, ...]
+    declared: list[Declared]
+    _branches: Branches | None = None
+
+    @property
+    def branches(self) -> Branches:
+        """What follows.
+
+        Raises
+        ------
+        ValueError
+            If two paths that end here say different things and the second does not mean to.
+        """
+        if self._branches is None:
+            self._branches = self._lay_out()
+            self.declared = []
+        return self._branches
+
+    def _lay_out(self) -> Branches:
+        ending: tuple[Rule, tuple[str, ...]] | None = None
+        following: dict[str | None, Node] = {}
+        for one in self.declared:
+            if len(one.words) == len(self.path):
+                said = one.rule, _numbers(self.path, one)
+                if ending not in (None, said) and not one.replaces:
+                    path = ".".join("#" if word is None else word for word in self.path)
+                    raise ValueError(f"{path} is both {ending} and {said}")
+                ending = said
+                continue
+            for declared in one.words[len(self.path)]:
+                word = None if declared.startswith("{") else declared
+                if word not in following:
+                    following[word] = Node((*self.path, word), [])
+                following[word].declared.append(one)
+        number = following.pop(None, None)
+        words = {word: node for word, node in following.items() if word is not None}
+        return Branches(words, number, *(ending or (None, ())))
+
+
+def _numbers(path: Sequence[str | None], declared: Declared) -> tuple[str, ...]:
+    """The names of the numbers on the way."""
+    return tuple(
+        name[1:-1]
+        for word, names in zip(path, declared.words, strict=True)
+        if word is None
+        for name in names
+        if name.startswith("{")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,45 +123,32 @@ def number(word: str) -> int | None:
 
 
 def grow(schemes: Iterable[Scheme]) -> Node:
-    """A tree of all paths of `schemes`.
-
-    Raises
-    ------
-    ValueError
-        If two schemes say different things of one path and the second does not mean to.
-    """
-    root = Node()
+    """A tree of all paths of `schemes`."""
+    declared: list[Declared] = []
     for scheme in schemes:
-        declared = [
-            (f"{layers}.{{layer}}.{path}", rule)
-            for layers in scheme.layers
-            for path, rule in scheme.inside.items()
-        ]
-        for path, rule in (*declared, *scheme.outside.items()):
-            rule = rule if isinstance(rule, Rule) else Rule(rule)
-            rule = replace(rule, role=scheme.prefix + rule.role)
-            for words in paths(path):
-                _plant(root, words, rule, scheme.replaces)
-    return root
+        inside, outside = _declared(scheme, scheme.inside), _declared(scheme, scheme.outside)
+        for layers in scheme.layers:
+            before = _words(f"{layers}.{{layer}}")
+            declared += [Declared(before + one.words, one.rule, one.replaces) for one in inside]
+        declared += outside
+    return Node((), declared)
 
 
-def _plant(root: Node, words: Sequence[str], rule: Rule, replaces: bool) -> None:
-    node, names = root, []
-    for word in words:
-        if word.startswith("{"):
-            names.append(word[1:-1])
-            node.number = node.number or Node()
-            node = node.number
-        else:
-            node = node.words.setdefault(word, Node())
-    path = ".".join(words)
-    if (
-        not replaces
-        and node.rule is not None
-        and (node.rule != rule or node.numbers != tuple(names))
-    ):
-        raise ValueError(f"{path} is both {node.rule} and {rule}")
-    node.rule, node.numbers, node.path = rule, tuple(names), path
+def _declared(scheme: Scheme, table: Mapping[str, str | Rule]) -> list[Declared]:
+    return [
+        Declared(
+            _words(path),
+            replace(rule, role=scheme.prefix + rule.role)
+            if isinstance(rule, Rule)
+            else Rule(scheme.prefix + rule),
+            scheme.replaces,
+        )
+        for path, rule in table.items()
+    ]
+
+
+def _words(path: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(word.split("|")) for word in path.split("."))
 
 
 def find(root: Node, words: Sequence[str], start: int = 0) -> Found | None:
@@ -93,13 +161,14 @@ def find(root: Node, words: Sequence[str], start: int = 0) -> Found | None:
     stack: list[tuple[Node, int, tuple[int, ...]]] = [(root, start, ())]
     while stack:
         node, at, numbers = stack.pop()
+        here = node.branches
         if at == len(words):
-            if node.rule is not None:
-                return Found(node.rule, dict(zip(node.numbers, numbers, strict=True)))
+            if here.rule is not None:
+                return Found(here.rule, dict(zip(here.numbers, numbers, strict=True)))
             continue
         word = words[at]
-        if node.number is not None and (value := number(word)) is not None:
-            stack.append((node.number, at + 1, (*numbers, value)))
-        if (following := node.words.get(word)) is not None:
+        if here.number is not None and (value := number(word)) is not None:
+            stack.append((here.number, at + 1, (*numbers, value)))
+        if (following := here.words.get(word)) is not None:
             stack.append((following, at + 1, numbers))
     return None
