@@ -130,6 +130,24 @@ def test_closing_ends_what_is_read_ahead(served, monkeypatch):
     assert time.monotonic() - started < 300
 
 
+def test_a_sketch_that_fails_costs_only_its_own_model(served, monkeypatch):
+    settings, batches = served
+    sketch = module.sketch_fingerprints
+
+    def failing(fingerprints, **options):
+        if any(f.repo_id == NAMES[1] for f in fingerprints):
+            raise RuntimeError("no sketch of this")
+        return sketch(fingerprints, **options)
+
+    monkeypatch.setattr(module, "sketch_fingerprints", failing)
+    reader = settings()
+    result = reader(Batch(tuple(s for batch in batches for s in batch.snapshots)))
+    reader.close()
+    assert [row.digest is None for row in result.rows] == [False, True, False]
+    (told,) = [(name, p.code) for name, _, p in result.problems if "no sketch" in p.reason]
+    assert told == (NAMES[1], "fault")
+
+
 def test_a_part_that_cannot_be_written_leaves_its_models_undone_and_the_next_batch_whole(
     served, monkeypatch
 ):

@@ -290,6 +290,19 @@ def test_compare_tells_strangers_and_quantisations(pocket):
     assert (quantised.finding.kind, quantised.finding.grade) == ("quantized", "proved")
 
 
+def test_compare_reads_what_lies_one_folder_below_and_onnx(pocket, tmp_path):
+    source = pocket / FAMILY[0]
+    diffusers = tmp_path / "a" / "pipeline"
+    shutil.copytree(source, diffusers / "unet")
+    found = compare(str(source), str(diffusers))
+    assert found.pair.verdict is PairVerdict.RELATED
+    graph = tmp_path / "b" / "graph"
+    graph.mkdir(parents=True)
+    (graph / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(HerdbookError, match=r"model\.onnx"):
+        compare(str(source), str(graph))
+
+
 def test_compare_reads_hub_ids_with_their_dates(pocket, tmp_path):
     hub = small_hub(pocket, tmp_path / "hub")
     shutil.copy(pocket / "hub.json", hub / "hub.json")

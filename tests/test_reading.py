@@ -22,12 +22,14 @@ from crawler.range_source import HubSource
 from crawler.records import FileEntry, RepoRef, RepoSnapshot
 from crawler.sources import CacheSource, FirstOf, FolderSource, MeteredSource, Tally
 from lineage.cli import main
-from lineage.errors import HerdbookError, HomeError
+from lineage.errors import HomeError, UsageError
 from lineage.infer.assemble import infer_lineage
 from lineage.pipeline import batches
 from lineage.pipeline.batches import Batch, ReaderSettings
 from lineage.pipeline.crawl import crawl
+from lineage.pipeline.executors import LocalExecutor
 from lineage.pipeline.fingerprint import fingerprint, plan_fingerprint
+from lineage.pipeline.infer import infer
 from lineage.pipeline.reading import Reading, ReadingOptions, read_model
 from lineage.pipeline.vocabularies import Vocabularies, vocabulary_file
 from lineage.store.home import Home
@@ -271,7 +273,7 @@ def test_a_disk_that_is_full_is_a_reason_for_every_model_and_ends_the_run(
     shutil.copytree(pocket / NAME, tmp_path / "hub" / NAME)
     with running_hub(tmp_path / "hub") as endpoint:
         crawl(home, endpoint)
-        with pytest.raises(HerdbookError, match="No space left"):
+        with pytest.raises(HomeError, match="No space left"):
             fingerprint(home, endpoint)
         with duckdb.connect(str(home.database), read_only=True) as connection:
             rows = connection.execute("SELECT repo_id, digest, reason FROM fingerprint").fetchall()
@@ -292,6 +294,28 @@ def test_a_model_that_breaks_the_reader_does_not_break_its_batch(single, tmp_pat
     reading = read_folder(single)
     assert reading.fingerprint is None
     assert [problem.reason for problem in reading.problems] == ["nothing can be made of it"]
+
+
+def test_a_fault_of_ours_costs_the_model_that_shows_it(single, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr("lineage.pipeline.reading.make_fingerprint", broken)
+    reading = read_folder(single)
+    assert reading.fingerprint is None
+    (problem,) = reading.problems
+    assert problem.code == "fault"
+    assert "IndexError: list index out of range" in problem.reason
+    assert reading.bytes_read > 0
+
+
+def test_a_vocabulary_that_cannot_be_kept_is_used_all_the_same(single, tmp_path):
+    (tmp_path / "file").touch()
+    below_a_file = Vocabularies(tmp_path / "file" / "vocabularies")
+    data = (single / "tokenizer.json").read_bytes()
+    file = FileEntry("tokenizer.json", len(data), sha256="0" * 64)
+    assert below_a_file.add(file, data) == Vocabularies().add(file, data)
+    assert below_a_file.get(file) is not None
 
 
 # -- vocabularies and plans --------------------------------------------------------------------
@@ -369,10 +393,30 @@ def test_options_of_a_cluster_without_a_cluster_are_refused(tmp_path, capsys):
     assert "--executor ray" in capsys.readouterr().err
 
 
-def test_a_device_that_is_not_there_is_one_sentence(tmp_path, capsys, monkeypatch):
+def test_a_device_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(HerdbookError, match="--device"):
-        ReaderSettings(None, ReadingOptions(device="cuda"), str(tmp_path))()
+    settings = ReaderSettings(None, ReadingOptions(device="cuda"), str(tmp_path))
+    with pytest.raises(UsageError, match="--device"):
+        list(LocalExecutor().map(settings, [Batch(())]))
+
+
+def test_a_relative_place_of_parts_means_the_folder_of_the_driver(pocket, tmp_path, monkeypatch):
+    shutil.copytree(pocket / NAME, tmp_path / "hub" / NAME)
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    class Elsewhere(LocalExecutor):
+        def map(self, setup, tasks):
+            seen.append(setup.parts)
+            return super().map(setup, tasks)
+
+    home = Home(tmp_path / "home")
+    with running_hub(tmp_path / "hub") as endpoint:
+        crawl(home, endpoint)
+        fingerprint(home, endpoint, parts="store", executor=Elsewhere(), use_cache=False)
+    assert seen == [str(tmp_path / "store")]
+    assert list((tmp_path / "store").rglob("*.parquet"))
+    assert infer(home, parts="store").n_models == 1
 
 
 def test_a_batch_of_nothing_but_failures_is_entered(tmp_path):

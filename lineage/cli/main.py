@@ -315,6 +315,7 @@ def _add_stages(adder: _Adder) -> None:
     _selection(run)
     _budget(run)
     _ignore_claims(run)
+    _parts(run)
     demo = adder.command(
         "demo",
         "run everything on the pocket Hub and open the explorer",

@@ -138,6 +138,7 @@ def run(options: argparse.Namespace) -> int:
         limit=options.limit,
         budget_bytes=options.budget_bytes,
         ignore_claims=options.ignore_claims,
+        parts=options.parts,
     )
     say(f"next: herdbook explore --home {options.home}")
     return 0

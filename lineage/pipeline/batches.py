@@ -200,15 +200,24 @@ class BatchReader:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _sketch(self, readings: Sequence[Reading]) -> None:
+        """Sketch models together; where that fails, one by one, so that it costs only its own."""
         fingerprints = [r.fingerprint for r in readings if r.fingerprint is not None]
         if not fingerprints:
             return
-        sketches: list[ModelSketch] = await asyncio.to_thread(
-            sketch_fingerprints,
-            fingerprints,
-            device=self._device,
-            memory_bytes=self._settings.options.memory_bytes,
-        )
+        try:
+            sketches: list[ModelSketch] = await asyncio.to_thread(
+                sketch_fingerprints,
+                fingerprints,
+                device=self._device,
+                memory_bytes=self._settings.options.memory_bytes,
+            )
+        except Exception as error:
+            if len(readings) == 1:
+                readings[0].give_up(error)
+            else:
+                for reading in readings:
+                    await self._sketch([reading])
+            return
         for reading, sketch in zip(readings, sketches, strict=True):
             reading.sketch = sketch
 

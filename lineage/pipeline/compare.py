@@ -27,8 +27,6 @@ from lineage.weights.stages import BUDGET_BYTES
 
 __all__ = ["Comparison", "compare"]
 
-_WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".json", ".bin", ".pt", ".pth", ".ckpt")
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -159,12 +157,12 @@ async def _read_model(source: MeteredSource, snapshot: RepoSnapshot, budget_byte
 
 
 def _local_snapshot(folder: Path) -> RepoSnapshot:
-    """A folder of files as a repository at a commit; its id is the last two parts of its path."""
+    """A folder, and what lies one below, as a repository; its id is the end of the path."""
     path = folder.resolve()
     files = tuple(
-        FileEntry(entry.name, entry.stat().st_size)
-        for entry in sorted(path.iterdir())
-        if entry.is_file() and entry.suffix in _WEIGHT_SUFFIXES
+        FileEntry(entry.relative_to(path).as_posix(), entry.stat().st_size)
+        for entry in sorted([*path.glob("[!.]*"), *path.glob("[!.]*/[!.]*")])
+        if entry.is_file()
     )
     name = "/".join(path.parts[-2:]).lstrip("/")
     if not is_repo_id(name):

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 import duckdb
 
 from crawler.records import RepoSnapshot, RepoStatus
-from lineage.errors import HerdbookError
+from lineage.errors import HomeError
 from lineage.pipeline.batches import Batch, BatchResult, ReaderSettings, batches_of
 from lineage.pipeline.executors import Executor, Failed, LocalExecutor
 from lineage.pipeline.progress import meter, talk
 from lineage.pipeline.reading import ReadingOptions
 from lineage.store.fingerprint_ledger import done, record_fingerprints
 from lineage.store.home import Home
+from lineage.store.part_location import named_from_anywhere
 from lineage.store.part_recovery import Recovery, recover_parts
 from lineage.store.problems import clear_problems, record_problem
 from lineage.store.requests import Request, unread_parents, want_repositories
@@ -118,12 +119,14 @@ def fingerprint(
     ------
     NotFoundError
         If nothing was crawled.
+    HomeError
+        If parts cannot be written.
     HerdbookError
-        If parts cannot be written, or no worker can work.
+        If no worker can work.
     """
     home.require_database()
     started = time.monotonic()
-    where = parts or str(home.fingerprints.absolute())
+    where = str(home.fingerprints.absolute()) if parts is None else named_from_anywhere(parts)
     connection = home.open_working()
     try:
         mended = recover_parts(connection, where, SCHEME)
@@ -155,7 +158,7 @@ def fingerprint(
                 report.add(outcome.result)
                 advance(len(outcome.result.rows), f"{report.bytes_read / 1e6:,.0f} MB")
                 if outcome.result.failure is not None:
-                    raise HerdbookError(outcome.result.failure)
+                    raise HomeError(outcome.result.failure)
             _ask_for_parents(connection, [snapshot.ref.repo_id for snapshot in todo])
         return FingerprintReport(
             report.n_read,

@@ -32,6 +32,7 @@ __all__ = ["Problem", "Reading", "ReadingOptions", "read_model", "require_finger
 _CONFIGS = ("config.json", "hf_quant_config.json")
 _MAX_CONFIG_BYTES = 8 << 20
 _FULL_STEP_BYTES = 64 << 20
+_MAX_REASON = 500
 
 Wish = Sequence[tuple[str, Sequence[Span]]]
 """Spans of files that are wanted together."""
@@ -86,6 +87,12 @@ class Reading:
     requests: int = 0
     seconds: float = 0.0
 
+    def give_up(self, error: Exception) -> None:
+        """Keep nothing of a model that met an error nobody had thought of, and say so."""
+        self.fingerprint = self.sketch = None
+        reason = f"herdbook failed on it, please report this: {type(error).__name__}: {error}"
+        self.problems.append(Problem(None, "fault", reason[:_MAX_REASON]))
+
 
 Steps = Generator[Wish, Answer, None]
 
@@ -116,6 +123,9 @@ async def read_model(
         pass
     except CrawlError as error:
         reading.problems.append(Problem(None, error.code, str(error)))
+    except Exception as error:
+        # A fault of ours that one model in a million shows must not cost the others of its batch.
+        reading.give_up(error)
     finally:
         steps.close()
     reading.bytes_read, reading.requests = metered.bytes_read, metered.requests
@@ -157,7 +167,8 @@ def _steps(
     except ValueError as error:
         reading.problems.append(Problem(None, "budget", str(error)))
         return
-    _tell_passed_over(reading, plan.passed_over)
+    if options.stage < 4:  # else they are read with everything
+        _tell_passed_over(reading, plan.passed_over)
     reading.given_up = plan.given_up
     if not plan.blocks:
         return
@@ -249,7 +260,7 @@ def _everything(
     layout: Layout, sizes: Mapping[str, int], options: ReadingOptions
 ) -> Generator[Wish, Answer, ModelSketch]:
     """Stream every weight file through the sketch, a step's bytes at a time."""
-    sketch = StreamSketch(layout.weights, device=options.device)
+    sketch = StreamSketch(layout.weights, device=options.device, memory_bytes=options.memory_bytes)
     for path in sorted({part.path for weight in layout.weights for part in weight.parts}):
         for start in range(0, sizes[path], _FULL_STEP_BYTES):
             stop = min(start + _FULL_STEP_BYTES, sizes[path])

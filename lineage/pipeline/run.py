@@ -29,6 +29,7 @@ def run(
     limit: int | None = None,
     budget_bytes: int = BUDGET_BYTES,
     ignore_claims: bool = False,
+    parts: str | None = None,
 ) -> PublishReport:
     """Crawl, fingerprint, infer, measure and publish; says what each stage did on stderr.
 
@@ -47,9 +48,11 @@ def run(
         ("crawl", crawled),
         (
             "fingerprint",
-            lambda: fingerprint(home, endpoint, ReadingOptions(budget_bytes=budget_bytes)),
+            lambda: fingerprint(
+                home, endpoint, ReadingOptions(budget_bytes=budget_bytes), parts=parts
+            ),
         ),
-        ("infer", lambda: infer(home, ignore_claims=ignore_claims)),
+        ("infer", lambda: infer(home, ignore_claims=ignore_claims, parts=parts)),
         ("measure", lambda: measure(home, ignore_claims=ignore_claims)),
     )
     for number, (name, stage) in enumerate(stages, start=1):

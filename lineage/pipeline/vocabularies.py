@@ -6,6 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +85,8 @@ class Vocabularies:
         if digest is not None:
             self._known[digest] = anchors
             if self._folder is not None:
-                _save(self._folder, f"{digest}.json", anchors)
+                with suppress(OSError):  # then it is read again for the next model
+                    _save(self._folder, f"{digest}.json", anchors)
         return anchors
 
 

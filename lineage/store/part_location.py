@@ -22,7 +22,7 @@ from pyarrow import fs
 
 from lineage.errors import HomeError, UsageError
 
-__all__ = ["PartLocation", "as_location", "is_partial"]
+__all__ = ["PartLocation", "as_location", "is_partial", "named_from_anywhere"]
 
 _PARTIAL = ".partial"
 _COPIED_AT_ONCE = 4 << 20
@@ -180,6 +180,11 @@ class PartLocation:
                     self.filesystem.delete_file(target)
                 raise
         return n_bytes
+
+
+def named_from_anywhere(where: str) -> str:
+    """The same place for a process that works in another folder: a relative path made absolute."""
+    return where if "://" in where else str(Path(where).absolute())
 
 
 def as_location(where: PartLocation | str | Path) -> PartLocation:

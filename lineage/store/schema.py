@@ -251,7 +251,7 @@ PROBLEM = _table(
     revision       | VARCHAR              | commit, when known
     stage          | VARCHAR NOT NULL     | crawl, fingerprint, infer
     path           | VARCHAR              | file, when it concerns one
-    code           | VARCHAR NOT NULL     | of the error (crawler.errors), or pickle, no_weights, tied, skipped, budget, not_stored, worker
+    code           | VARCHAR NOT NULL     | of the error (crawler.errors), or pickle, no_weights, tied, skipped, budget, not_stored, fault, worker
     reason         | VARCHAR NOT NULL     | one sentence
     observed_at    | TIMESTAMPTZ NOT NULL | when
     raw            | VARCHAR              | the text that could not be parsed, cut (text from strangers)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from lineage.errors import UsageError
+from lineage.errors import HerdbookError, UsageError
 from lineage.pipeline.executors.answers import reason_of
 from lineage.pipeline.executors.dispatch import dispatch
 from lineage.pipeline.executors.processes import ProcessCrew
@@ -108,5 +108,7 @@ def _next(left: Iterator[Task]) -> list[Task]:
 def _set_up(setup: Setup[Task, Result]) -> Work[Task, Result]:
     try:
         return setup()
+    except HerdbookError:
+        raise
     except Exception as error:
         raise ExecutorError(f"the work cannot be set up: {reason_of(error)}") from error
