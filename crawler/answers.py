@@ -28,6 +28,7 @@ __all__ = [
     "Address",
     "backoff_s",
     "check_range",
+    "count_in",
     "drips",
     "next_page",
     "shown",
@@ -63,6 +64,11 @@ class Address:
 def shown(url: str) -> str:
     """An address without its query, which may hold a signature."""
     return url.partition("?")[0]
+
+
+def count_in(text: str) -> int | None:
+    """The number that a header's value spells, of at most 18 digits; None: it spells none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def backoff_s(tried: int) -> float:
@@ -101,19 +107,22 @@ def translate(
 def wait_of(headers: Mapping[str, str]) -> float:
     """Seconds that the server asks to wait: ``Retry-After`` (seconds or a date), capped."""
     asked = headers.get("retry-after", "").strip()
-    if asked.isdigit():
-        return min(float(asked), MAX_WAIT_S)
+    if (seconds := count_in(asked)) is not None:
+        return min(float(seconds), MAX_WAIT_S)
     if asked:
         try:
             until = parsedate_to_datetime(asked)
-        except ValueError:
+        except (ValueError, OverflowError):
             return _FIRST_WAIT_S
         if until.tzinfo is None:
             until = until.replace(tzinfo=UTC)
         return min(max(0.0, (until - datetime.now(UTC)).total_seconds()), MAX_WAIT_S)
     from huggingface_hub.utils import parse_ratelimit_headers
 
-    info = parse_ratelimit_headers(headers)
+    try:
+        info = parse_ratelimit_headers(headers)
+    except ValueError:  # a number of thousands of digits
+        return _FIRST_WAIT_S
     return min(float(info.reset_in_seconds), MAX_WAIT_S) if info else _FIRST_WAIT_S
 
 
@@ -174,5 +183,5 @@ def check_range(
             f"{shown(url)} answered {status} with range {got!r:.100}, not {expected}…"
         )
     total = got.rpartition("/")[2]
-    if total.isdigit() and int(total) != size_bytes:
+    if total != "*" and count_in(total) != size_bytes:
         raise FileChangedError(f"{shown(url)} changed its length while it was read")

@@ -25,6 +25,7 @@ from crawler.answers import (
     Address,
     backoff_s,
     check_range,
+    count_in,
     drips,
     shown,
     translate,
@@ -171,12 +172,13 @@ class AsyncHub:
             content = _strong(headers.get("x-linked-etag"))
             if status not in _REDIRECTS:
                 size = size or headers.get("content-length", "")
-                if not size.isdecimal():
+                if (n_bytes := count_in(size)) is None:
                     raise MalformedError(f"the server does not say how long {shown(url)} is")
-                return Address(url, int(size), _strong(headers.get("etag")), content)
+                return Address(url, n_bytes, _strong(headers.get("etag")), content)
             target = self._target(url, headers.get("location", ""))
-            if size.isdecimal() and not self._hub.is_own(target):
-                return Address(target, int(size), None, content)
+            n_bytes = count_in(size)
+            if n_bytes is not None and not self._hub.is_own(target):
+                return Address(target, n_bytes, None, content)
             url = target
         raise MalformedError(f"{shown(url)}: more than {_MAX_HOPS} redirects")
 
@@ -184,8 +186,13 @@ class AsyncHub:
         """Where a redirect leads."""
         if self._hub.holds_token(unquote(location)):
             raise TruncatedError(f"{shown(url)} leads to an address that holds the token")
-        target = urljoin(url, location)
-        if urlsplit(target).scheme not in ("http", "https") or not location:
+        try:
+            target = urljoin(url, location)
+            parts = _as_signed(target)
+            leads = bool(location and parts.raw_host) and parts.scheme in ("http", "https")
+        except ValueError:  # brackets that do not close, a port that is no number
+            leads = False
+        if not leads:
             raise MalformedError(f"{shown(url)} leads nowhere: {shown(location)[:100]!r}")
         return target
 
@@ -253,13 +260,17 @@ class AsyncHub:
         try:
             scout = await self._take(resource)
             try:
-                async with self._open().request(
-                    method,
-                    _as_signed(url),
-                    headers={**host.headers, **extra},
-                    allow_redirects=False,
-                    proxy=host.proxy,
-                ) as response:
+                async with (
+                    asyncio.timeout(self._stall_s) as until_its_head,
+                    self._open().request(
+                        method,
+                        _as_signed(url),
+                        headers={**host.headers, **extra},
+                        allow_redirects=False,
+                        proxy=host.proxy,
+                    ) as response,
+                ):
+                    until_its_head.reschedule(None)
                     if resource is not None:
                         self._note(resource, scout, response.headers)
                     if response.status >= 400:

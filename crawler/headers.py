@@ -30,7 +30,13 @@ from crawler.safetensors_headers import (
     parse_shard_index,
 )
 from crawler.torch_headers import torch_steps
-from crawler.weight_files import WeightFiles, choose_weight_files, pickled_files, weight_files
+from crawler.weight_files import (
+    WeightFiles,
+    absent_shards,
+    choose_weight_files,
+    pickled_files,
+    weight_files,
+)
 from crawler.wishes import HeaderProblem, Wish, Wishes, bytes_of
 
 __all__ = [
@@ -79,13 +85,16 @@ class _Found:
     metadata: dict[str, GgufValue] = field(default_factory=dict)
     problems: list[HeaderProblem] = field(default_factory=list)
 
-    def add(self, file: FileEntry, entries: Sequence[TensorEntry]) -> None:
-        """Add one file's tensors; those that another file has too are taken from there."""
+    def add(
+        self, file: FileEntry, entries: Sequence[TensorEntry], shard_of: Mapping[str, str]
+    ) -> None:
+        """Add one file's tensors; of two of one name the index's counts, else the first."""
         twice = [entry.name for entry in entries if entry.name in self.tensors]
+        other = self.tensors[twice[0]].path if twice else ""
         for entry in entries:
-            self.tensors.setdefault(entry.name, entry)
+            if entry.name not in self.tensors or shard_of.get(entry.name) == file.path:
+                self.tensors[entry.name] = entry
         if twice:
-            other = self.tensors[twice[0]].path
             self.blame(file.path, f"{_some(twice)} stands in {other} too")
 
     def blame(self, path: str, reason: str) -> None:
@@ -138,8 +147,8 @@ def header_steps(files: Sequence[FileEntry]) -> Wishes[HeaderReport]:
     -------
     HeaderReport
         A file that cannot be used becomes a problem; the others are still read. A tensor that
-        stands in two shards is taken from the first. Files that only unpickling would read are
-        reported as "not read: pickle".
+        stands in two shards is taken from the one that the index names, else from the first. Files
+        that only unpickling would read are reported as "not read: pickle".
     """
     found = _Found()
     chosen = choose_weight_files(files)
@@ -162,7 +171,7 @@ def header_steps(files: Sequence[FileEntry]) -> Wishes[HeaderReport]:
             found.problems.append(HeaderProblem(file.path, error.code, str(error)))
             continue
         read[file.path] = {entry.name for entry in entries}
-        found.add(file, entries)
+        found.add(file, entries, shard_of)
     _compare(chosen, shard_of, read, found)
     kind = chosen.format
     if not found.tensors and {problem.code for problem in found.problems} == {"pickle"}:
@@ -255,6 +264,8 @@ def _compare(
 ) -> None:
     """Enter where the index and the shards that could be read disagree."""
     if chosen.index is None or not shard_of:
+        for path in absent_shards([file.path for file in chosen.files])[:_MAX_FILES]:
+            found.problems.append(HeaderProblem(path, "not_found", f"{path} is absent"))
         return
     unlisted = [name for name in found.tensors if name not in shard_of]
     missing: list[str] = []

@@ -35,6 +35,7 @@ from crawler.zip_directory import (
 __all__ = ["PickleError", "TorchHeader", "torch_steps"]
 
 _MAX_PICKLE_BYTES = 32 << 20
+_MAX_ORDER_BYTES = 16
 _MAX_WISHES = 4_096
 _HEAD_BYTES = 64 << 10
 _ALIGNMENT = 64
@@ -79,7 +80,7 @@ def torch_steps(path: str, size_bytes: int) -> Wishes[TorchHeader]:
         raise MalformedError(f"{path}: a pickle of {pickle.size_bytes} bytes is too large")
     data = yield from _record(file, pickle, ahead_bytes=pickle.size_bytes + _HEAD_BYTES)
     if (order := records.get(f"{folder}/byteorder")) is not None:
-        stated = yield from _record(file, order)
+        stated = (yield from _record(file, order)) if order.size_bytes <= _MAX_ORDER_BYTES else b""
         if stated.strip() != b"little":
             raise MalformedError(f"{path}: words of the byte order {stated[:20]!r} are not read")
     flat = walk_pickle(data, path)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from crawler.records import FileEntry
 
-__all__ = ["WeightFiles", "choose_weight_files", "pickled_files", "weight_files"]
+__all__ = ["WeightFiles", "absent_shards", "choose_weight_files", "pickled_files", "weight_files"]
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_SHARD = re.compile(r"-\d{5}-of-\d{5}(?=\.\w+$)")
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=\.\w+$)", re.ASCII)
+_MAX_SHARDS = 1_024
 # What trainers leave beside the weights: PyTorch archives and pickles too, but never the model.
 _NOT_WEIGHTS = re.compile(
     r"(^|/)(training_args|trainer_|train_state|optimizer|optim|scheduler|rng_state|random_states|scaler"
@@ -98,6 +99,25 @@ def choose_weight_files(files: Sequence[FileEntry]) -> WeightFiles:
                 promised = WeightFiles(kind.format, (), index)
     found = _onnx(usable, by_path)
     return WeightFiles("onnx", found) if found else promised
+
+
+def absent_shards(paths: Sequence[str]) -> list[str]:
+    """The shards that the names of others promise (``…-00001-of-00003…``), in order.
+
+    >>> absent_shards(["m-00001-of-00003.gguf", "m-00003-of-00003.gguf"])
+    ['m-00002-of-00003.gguf']
+    """
+    series = {
+        (path[: found.start(1)], path[found.end(1) :], min(int(found[2]), _MAX_SHARDS))
+        for path in paths
+        if (found := _SHARD.search(path)) is not None
+    }
+    promised = {
+        f"{before}{number:05d}{after}"
+        for before, after, n_shards in series
+        for number in range(1, n_shards + 1)
+    }
+    return sorted(promised - set(paths))
 
 
 def pickled_files(files: Sequence[FileEntry]) -> tuple[FileEntry, ...]:

@@ -34,7 +34,7 @@ class Reply:
     length
         What ``Content-Length`` promises; None: the length of the body; -1: nothing.
     then
-        "keep" the connection, "close" it, "reset" it, "stall" or "drip" the body.
+        "keep" the connection, "close" it, "reset" it, "stall" or "drip" the body, "drip head".
     """
 
     status: int = 200
@@ -129,7 +129,14 @@ class ScriptedServer:
         if length >= 0 and "content-length" not in {name.lower() for name in reply.headers}:
             head.append(f"Content-Length: {length}")
         head += [f"{name}: {value}" for name, value in reply.headers.items()]
-        writer.write("\r\n".join([*head, "", ""]).encode("latin-1"))
+        sent = "\r\n".join([*head, "", ""]).encode("latin-1")
+        if reply.then == "drip head":
+            for i in range(len(sent)):
+                writer.write(sent[i : i + 1])
+                await writer.drain()
+                await asyncio.sleep(0.02)
+            sent = b""
+        writer.write(sent)
         body = b"" if asked.method == "HEAD" else reply.body
         if reply.then == "drip":
             for i in range(len(body)):

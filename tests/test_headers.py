@@ -342,6 +342,33 @@ def test_a_broken_index_leaves_the_shards():
     assert [problem.path for problem in report.problems] == ["model.safetensors.index.json"]
 
 
+def test_of_two_tensors_of_one_name_the_index_says_which_counts():
+    for said in (0, 1):
+        folder = Folder(shards("ab", "bc", index={"a": 0, "b": said, "c": 1}))
+        report = read_headers(folder, folder.entries)
+        place = {tensor.name: tensor.path for tensor in report.tensors}
+        assert place["b"] == place["ac"[said]]
+        assert ["'b' stands in" in problem.reason for problem in report.problems] == [True]
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "gguf"])
+def test_shards_that_are_absent_are_told_without_an_index(kind):
+    name = "model-0000{}-of-00003." + kind
+    data = safetensors_bytes({"a": entry(0, 4)}, 4)
+    folder = Folder({name.format(2): data})
+    report = read_headers(folder, folder.entries)
+    absent = [problem for problem in report.problems if problem.code == "not_found"]
+    assert [problem.path for problem in absent] == [name.format(1), name.format(3)]
+
+
+def test_names_that_promise_a_hundred_thousand_shards_cost_little():
+    data = safetensors_bytes({"a": entry(0, 4)}, 4)
+    folder = Folder({f"model-00001-of-{n}.safetensors": data for n in range(99_000, 99_050)})
+    report = read_headers(folder, folder.entries)
+    assert len(report.tensors) == 1
+    assert len(report.problems) < 1_100
+
+
 def test_a_tensor_in_two_shards_is_reported():
     data = safetensors_bytes({"a": entry(0, 4)}, 4)
     folder = Folder({f"model-0000{i}-of-00002.safetensors": data for i in (1, 2)})

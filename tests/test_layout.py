@@ -14,6 +14,7 @@ from crawler.records import TensorEntry
 from lineage.weights.conversions import PAIRED
 from lineage.weights.facts import ModelFacts
 from lineage.weights.layout import Layout, lay_out
+from lineage.weights.stored import narrow
 from lineage.weights.weight import RowOrder, Weight
 
 LLAMA = ModelFacts("llama", "safetensors", 8, 2, 16, 128)
@@ -184,7 +185,27 @@ def test_packed_rows_are_cut_with_their_scales_where_blocks_end_there():
     assert by_key(laid(*tensors, facts=odd)).keys() == {"qkv@0"}
 
 
+@pytest.mark.parametrize("shape", [(4, 0), (0,), (0, 8)])
+def test_scales_of_size_zero_are_refused(shape):
+    weight = f"{UP}.weight"
+    layout = laid((weight, "F8_E4M3", (4, 8)), (f"{weight}_scale", "F32", shape))
+    assert "there are no scales" in reason(layout, weight)
+
+
 # experts
+
+
+def test_experts_beyond_the_limit_are_not_told_apart_first(monkeypatch):
+    monkeypatch.setattr("lineage.weights.layout._MAX_WEIGHTS", 6)
+    told_apart = []
+    monkeypatch.setattr(
+        "lineage.weights.layout.narrow",
+        lambda entry, expert, count: told_apart.append(expert) or narrow(entry, expert, count),
+    )
+    names = [f"model.layers.{layer}.mlp.experts.down_proj" for layer in range(3)]
+    layout = laid(*((name, "BF16", (4, 2, 3)) for name in names))
+    assert (len(layout.weights), told_apart) == (4, [0, 1, 2, 3])
+    assert [name for name, _ in layout.passed_over] == names[1:]
 
 
 def test_stacked_experts_are_weights_of_their_own():

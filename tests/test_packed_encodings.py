@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from lineage.weights.encodings import (
     is_quantised,
     row_bytes,
 )
-from lineage.weights.encodings.codes import unpack_bits
+from lineage.weights.encodings.codes import per_block, unpack_bits
 
 F32 = np.float32
 SCALED = "INT8:code=I8,columns=0,rows=1,scale=F32"
@@ -392,3 +393,15 @@ def test_arbitrary_bytes_are_read_or_refused(dtype, parts, n_rows, n_columns):
         return
     assert values.shape == (n_rows, n_columns)
     assert values.dtype == np.float32
+
+
+def test_a_stated_block_far_larger_than_the_weight_takes_no_memory():
+    grid = np.arange(8, dtype=np.float32).reshape(1, 8)
+    tracemalloc.start()
+    found = per_block(grid, (1 << 24, 1), 4, 8)
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, np.repeat(grid, 4, axis=0))
+    np.testing.assert_array_equal(
+        per_block(np.array([[1.0, 2.0]]), (2, 3), 2, 5), [[1, 1, 1, 2, 2]] * 2
+    )

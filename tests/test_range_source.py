@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from crawler.answers import MAX_WAIT_S, check_range, wait_of
 from crawler.client import Hub
 from crawler.errors import (
     CrawlError,
@@ -188,7 +189,10 @@ def test_redirects_end():
     assert len(play(do).hub.asked) == 5
 
 
-@pytest.mark.parametrize("location", ["ftp://elsewhere/x", "", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "location",
+    ["ftp://elsewhere/x", "", "javascript:alert(1)", "http://[", "http://h:99999/", "http://h:x/"],
+)
 def test_a_redirect_to_nowhere_is_malformed(location):
     async def do(scene: Scene) -> None:
         scene.hub.answer = lambda asked: Reply(302, {"Location": location})
@@ -198,13 +202,37 @@ def test_a_redirect_to_nowhere_is_malformed(location):
     play(do)
 
 
-def test_a_file_of_unknown_length_is_not_read():
+@pytest.mark.parametrize("stated", [{}, {"X-Linked-Size": "9" * 5000}, {"X-Linked-Size": "²"}])
+def test_a_file_of_unknown_length_is_not_read(stated):
     async def do(scene: Scene) -> None:
-        scene.hub.answer = lambda asked: Reply(200, {"ETag": '"e"'}, length=-1, then="close")
+        headers = {"ETag": '"e"', **stated}
+        scene.hub.answer = lambda asked: Reply(200, headers, length=-1, then="close")
         with pytest.raises(MalformedError, match="how long"):
             await scene.read()
 
     play(do)
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000, "nine", ""])
+def test_a_range_of_a_file_of_a_strange_length_is_refused(length):
+    headers = {"content-range": f"bytes 0-9/{length}"}
+    with pytest.raises(FileChangedError):
+        check_range(206, headers, "http://h/x", 0, 10, 9)
+    check_range(206, {"content-range": "bytes 0-9/*"}, "http://h/x", 0, 10, 99)
+    check_range(206, {"content-range": "bytes 0-9/99"}, "http://h/x", 0, 10, 99)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "²"},
+        {"retry-after": "9" * 5000},
+        {"retry-after": "Mon, 01 Jan 99999999999 00:00:00 GMT"},
+        {"ratelimit": f'"resolvers";r=0;t={"9" * 5000}'},
+    ],
+)
+def test_a_wait_that_nobody_can_wait_for_is_short_or_capped(headers):
+    assert 0 <= wait_of(headers) <= MAX_WAIT_S
 
 
 # Every answer is held against what was asked for.
@@ -665,6 +693,15 @@ def test_a_server_that_stalls_is_given_up(length):
             await scene.read([(0, 10)])
 
     assert play(do, stall_s=0.05).hub.n_asked("GET") == 6
+
+
+def test_a_server_that_drips_its_headers_is_given_up():
+    async def do(scene: Scene) -> None:
+        scene.hub.answer = on_get(lambda asked, reply: replace(reply, then="drip head"))
+        with pytest.raises(ServerError, match="stalled"):
+            await scene.read([(0, 10)])
+
+    assert play(do, stall_s=0.1).hub.n_asked("GET") == 6
 
 
 def test_a_server_that_drips_is_given_up():

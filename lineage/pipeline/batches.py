@@ -118,11 +118,11 @@ class BatchReader:
 
     async def _work(self, batch: Batch, done: list[BatchResult]) -> None:
         ahead, self._ahead = self._ahead, None
+        expected, self._expected = self._expected, None
         if ahead is not None and ahead[0] is not batch:
             ahead[1].cancel()
             ahead = None
         readings = await (self._read(batch) if ahead is None else ahead[1])
-        expected, self._expected = self._expected, None
         if expected is not None:
             self._ahead = expected, asyncio.create_task(self._read(expected))
         done.append(await asyncio.to_thread(self._store, readings))

@@ -112,13 +112,11 @@ async def read_model(
         wish = next(steps)
         while True:
             try:
-                answer = await asyncio.gather(
-                    *(metered.read(snapshot.ref, path, spans) for path, spans in wish)
-                )
+                answer = await _all(metered, snapshot.ref, wish)
             except CrawlError as error:
                 wish = steps.throw(error)
             else:
-                wish = steps.send(list(answer))
+                wish = steps.send(answer)
     except StopIteration:
         pass
     except CrawlError as error:
@@ -131,6 +129,17 @@ async def read_model(
     reading.bytes_read, reading.requests = metered.bytes_read, metered.requests
     reading.seconds = time.monotonic() - started
     return reading
+
+
+async def _all(source: PrefixSource, ref: RepoRef, wish: Wish) -> Answer:
+    """What was wished for; nothing is read on once a part of it failed."""
+    tasks = [asyncio.ensure_future(source.read(ref, path, spans)) for path, spans in wish]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _steps(

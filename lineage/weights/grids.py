@@ -104,6 +104,8 @@ def grid_of(
         If no grid of the weight has the shape of the scales, or several have.
     """
     n_rows, n_columns = shape
+    if not math.prod(scales.shape):
+        raise MalformedError(f"{scales.name}: there are no scales")
     if math.prod(scales.shape) == 1:
         return 0, 0
     if scales.shape in ((n_rows,), (n_rows, 1)):

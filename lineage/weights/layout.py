@@ -161,6 +161,8 @@ class _Sorting:
         if count is None:
             yield entry, beside, role
             return
+        if len(self.weights) + count > _MAX_WEIGHTS:  # before they are told apart
+            raise MalformedError(f"there are {_MAX_WEIGHTS} weights already")
         for expert in range(count):
             yield (
                 narrow(entry, expert, count),

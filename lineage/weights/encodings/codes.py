@@ -160,7 +160,8 @@ def per_block(
 
     The result broadcasts to `n_rows` × `n_columns`.
     """
-    rows, columns = block
+    # A stated block may be far larger than the weight that it covers.
+    rows, columns = min(block[0], n_rows), min(block[1], n_columns)
     if rows > 1:
         grid = np.repeat(grid, rows, axis=0)[:n_rows]
     if columns > 1:
