@@ -263,6 +263,8 @@ def _place(
         size = _size_bytes(path, name, kind, shape)
         if size is None:
             size = max(following[offset] - offset, 0)
+        if offset % alignment:
+            raise MalformedError(f"{path}: {name!r:.100} does not begin at the alignment")
         start = data_start + offset
         if start + size > file_bytes:
             raise MalformedError(

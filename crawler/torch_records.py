@@ -252,10 +252,21 @@ def _add(flat: Flattened, found: dict[object, object], prefix: str, depth: int) 
             else:
                 flat.tensors[name] = value
         elif isinstance(value, _Refused):
-            if len(flat.refused) < _MAX_REFUSED:
-                flat.refused.append((name, value.reason))
-        elif isinstance(value, dict) and depth < _MAX_DEPTH and not _is_beside(key):
-            _add(flat, value, prefix if key in _WRAPPERS else f"{name}.", depth + 1)
+            _refuse(flat, name, value.reason)
+        elif _is_beside(key):
+            continue
+        elif isinstance(value, dict):
+            if depth < _MAX_DEPTH:
+                _add(flat, value, prefix if key in _WRAPPERS else f"{name}.", depth + 1)
+            else:
+                _refuse(flat, name, "its dictionary is nested too deep")
+        elif isinstance(value, list | tuple) and any(isinstance(v, StoredTensor) for v in value):
+            _refuse(flat, name, "it is a list of tensors, which have no names")
+
+
+def _refuse(flat: Flattened, name: str, reason: str) -> None:
+    if len(flat.refused) < _MAX_REFUSED:
+        flat.refused.append((name, reason))
 
 
 def _is_beside(key: object) -> bool:

@@ -220,6 +220,10 @@ def gguf_text(text):
             "alignment",
         ),
         (gguf_bytes(gguf_text(b"t") + struct.pack("<IQIQ", 1, 9, 0, 1 << 40), 1), "ends at byte"),
+        (
+            gguf_bytes(gguf_text(b"t") + struct.pack("<IQIQ", 1, 8, 0, 31), 1) + bytes(99),
+            "begin at",
+        ),
         (gguf_bytes(gguf_text(b"t") + struct.pack("<IQIQ", 1, 31, 2, 0), 1), "do not fill blocks"),
         (gguf_bytes(gguf_text(b"t") + struct.pack("<I", 99), 1), "dimensions"),
     ],

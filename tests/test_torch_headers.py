@@ -97,6 +97,23 @@ def test_every_tensor_that_pytorch_saves_is_found_where_its_words_lie(layout, pr
         assert entry.shape == tuple(tensor.shape)
 
 
+def test_tensors_in_places_that_give_them_no_name_are_told():
+    ones = torch.ones(3)
+    deep: dict = {"w": ones}
+    for level in range(7):
+        deep = {f"part{level}": deep}
+    data = saved(
+        {"w": ones, "many": [ones], "few": (ones,), "steps": [3], "rng_state": [ones], **deep}
+    )
+    report = read(data)
+    assert [entry.name for entry in report.tensors] == ["w"]
+    told = "\n".join(problem.reason for problem in report.problems)
+    for reason in ("many", "few", "a list of tensors", "part6.part5", "nested too deep"):
+        assert reason in told
+    assert "steps" not in told
+    assert "rng" not in told
+
+
 def test_dtypes_have_the_names_of_safetensors():
     from safetensors.torch import _TYPES
 
