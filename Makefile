@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow test-all check lint types layers docs pocket bench bench-crawl bench-fingerprint fuzz clean
+.PHONY: help demo test test-slow test-all check lint types layers docs pocket zoo bench bench-zoo bench-crawl bench-fingerprint fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -63,6 +63,13 @@ docs: $(VENV)/.installed-test ## check the generated page and run the examples i
 
 pocket: $(VENV)/.installed-pocket ## train and assemble the pocket Hub again (minutes)
 	$(BIN)/python -m data.build_pocket --out data/pocket
+
+zoo: $(VENV)/.installed-pocket ## train the proving ground, hundreds of models with known ancestors (an hour or two)
+	$(BIN)/python -m benchmarks.zoo build --out zoo
+
+bench-zoo: $(VENV)/.installed ## what the inference reaches on the test split of the proving ground
+	$(BIN)/python -m benchmarks.zoo report zoo
+	$(BIN)/python -m benchmarks.zoo measure zoo
 
 bench: $(VENV)/.installed ## measure bytes and time; results are printed, not asserted
 	$(BIN)/python -m benchmarks.probe_cost

@@ -164,6 +164,32 @@ def test_children_of_different_parents_of_a_merge_are_not_related():
     assert not truth.are_related("b", "c")
 
 
+def test_unpublished_models_join_their_descendants_and_are_never_scored():
+    models = {
+        "a": model("founder"),
+        "b": model("finetune", ("a", 1), true_parents=[{"id": "lost", "weight": 1}]),
+        "m": model(
+            "merge", ("b", 0.5), true_parents=[{"id": "b"}, {"id": "lost"}], method="linear"
+        ),
+        "z": model("founder"),
+    }
+    unpublished = {"lost": model("finetune", ("a", 1))}
+    truth = read_truth(json.dumps({"models": models, "unpublished": unpublished}))
+    assert truth.ancestors("m") == {"m", "b", "lost", "a"}
+    assert truth.are_related("m", "a")
+    assert not truth.are_related("b", "z")
+    result = judged(truth, [found("a"), found("b", "a"), found("z")])
+    assert (result.n_models, result.direct_parents.recall.right) == (4, 1)
+
+
+def test_weights_that_vary_over_the_layers_are_no_shares():
+    truth = truth_of(
+        a=model("founder"), b=model("founder"),
+        m=model("merge", ("a", 0.7), ("b", 0.3), method="linear", varying_weights={"a": [1, 0.4]}),
+    )  # fmt: skip
+    assert not truth.models["m"].has_shares
+
+
 def test_layer_maps_must_be_exact():
     truth = truth_of(
         a=model("founder"),

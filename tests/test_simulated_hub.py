@@ -23,17 +23,15 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
+from benchmarks.hub_population import FLOOR_S, Population, cards
+from benchmarks.hub_templates import FIELDS
+from benchmarks.simulated_hub import EXIT_NO_DATA, Shares, SimulatedHub, main
 from crawler.client import Hub
 from crawler.errors import NotFoundError
 from crawler.listed import ListedRepo, parse_record
 from crawler.records import is_repo_id
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # benchmarks are no installed package
-
-from benchmarks.hub_population import FLOOR_S, Population, cards  # noqa: E402
-from benchmarks.hub_templates import FIELDS  # noqa: E402
-from benchmarks.simulated_hub import EXIT_NO_DATA, Shares, SimulatedHub, main  # noqa: E402
 
 N = 20_000
 SEED = 7

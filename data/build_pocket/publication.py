@@ -13,7 +13,7 @@ from .makers import Made
 from .members import MEMBERS, Member
 from .recipes import ancestry_of
 
-__all__ = ["write_publication"]
+__all__ = ["truth_entry", "write_publication"]
 
 _RECIPES = ("mergekit_config.yml", "mergekit_moe_config.yml")
 
@@ -28,7 +28,7 @@ def write_publication(
         _write_card(root / member.id, member, made[member.id])
     hub = hub_entries(MEMBERS, root)
     _write_json(root / "hub.json", {"models": hub})
-    truth = {member.id: _truth_entry(member, made[member.id], hub) for member in MEMBERS}
+    truth = {member.id: truth_entry(member, made[member.id], hub) for member in MEMBERS}
     _write_json(root / "truth.json", {"models": truth})
     (root / "README.md").write_text(_readme(root, truth, characters, seconds), encoding="utf-8")
 
@@ -56,9 +56,10 @@ def _write_card(folder: Path, member: Member, made: Made) -> None:
         _write_json(config_path, config)
 
 
-def _truth_entry(
+def truth_entry(
     member: Member, made: Made, hub: Mapping[str, Mapping[str, object]]
 ) -> dict[str, object]:
+    """What ``truth.json`` says of one model."""
     line = ancestry_of(member.recipe)
     entry: dict[str, object] = {
         "kind": line.kind,

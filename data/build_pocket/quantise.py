@@ -1,9 +1,9 @@
-"""Quantised copies: GGUF files as llama.cpp lays them out, and a plain int8 safetensors copy."""
+"""Quantised copies: GGUF files as llama.cpp lays them out, and int8 and fp8 safetensors copies."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gguf
@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-__all__ = ["write_gguf", "write_int8"]
+__all__ = ["write_float8", "write_gguf", "write_int8"]
+
+_FLOAT8_MAX = torch.finfo(torch.float8_e4m3fn).max
 
 _OUTSIDE = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -25,9 +27,13 @@ _IN_LAYER = {
     "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }  # fmt: skip
+_KEPT_WHOLE = ("embed_tokens", "lm_head", "wte", "wpe", "embeddings", "predictions")
 _TYPES = {
     "Q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
     "Q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
+    "Q4_1": (gguf.GGMLQuantizationType.Q4_1, gguf.LlamaFileType.MOSTLY_Q4_1),
+    "Q5_0": (gguf.GGMLQuantizationType.Q5_0, gguf.LlamaFileType.MOSTLY_Q5_0),
+    "Q5_1": (gguf.GGMLQuantizationType.Q5_1, gguf.LlamaFileType.MOSTLY_Q5_1),
 }
 
 
@@ -130,15 +136,37 @@ def _describe(
 
 def write_int8(state: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
     """Write row-wise absmax codes and scales; returns the weights that a reader gets back."""
+
+    def code(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        scale = tensor.abs().amax(dim=1, keepdim=True) / 127
+        return torch.clamp(torch.round(tensor / scale), -127, 127).to(torch.int8), scale
+
+    return _write_codes(state, path, code)
+
+
+def write_float8(state: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Write E4M3 codes and one scale a matrix; returns the weights that a reader gets back."""
+
+    def code(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        scale = (tensor.abs().amax() / _FLOAT8_MAX).reshape(1)
+        return (tensor / scale).clamp(-_FLOAT8_MAX, _FLOAT8_MAX).to(torch.float8_e4m3fn), scale
+
+    return _write_codes(state, path, code)
+
+
+def _write_codes(
+    state: Mapping[str, torch.Tensor],
+    path: Path,
+    code: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+) -> dict[str, torch.Tensor]:
     stored: dict[str, torch.Tensor] = {}
     read_back = {}
     for name, tensor in state.items():
-        if tensor.ndim == 1 or "embed_tokens" in name or "lm_head" in name:
+        if tensor.ndim == 1 or any(part in name for part in _KEPT_WHOLE):
             stored[name] = tensor.to(torch.bfloat16)
             read_back[name] = stored[name].float()
             continue
-        scale = tensor.float().abs().amax(dim=1, keepdim=True) / 127
-        stored[name] = torch.clamp(torch.round(tensor.float() / scale), -127, 127).to(torch.int8)
+        stored[name], scale = code(tensor.float())
         stored[f"{name}_scale"] = scale
         read_back[name] = stored[name].float() * scale
     save_file(stored, str(path), metadata={"format": "pt"})

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 __all__ = [
-    "Abliterate", "AdapterMerge", "Ancestry", "AppendVocabulary", "Cast", "Copy", "FineTune",
-    "Gguf", "Int8", "KeepLayers", "LoraAdapter", "LoraMerge", "MergekitMerge", "Moe",
-    "PermuteUnits", "Pretrain", "Recipe", "Reshard", "ancestry_of", "reseeded",
+    "Abliterate", "AdapterMerge", "Ancestry", "AppendVocabulary", "Cast", "Copy", "Disguise",
+    "Distil", "FineTune", "Float8", "Gguf", "Int8", "KeepLayers", "KeepUnits", "LoraAdapter",
+    "LoraMerge", "MergekitMerge", "Moe", "Noise", "PermuteUnits", "Pretrain", "Recipe",
+    "ReindexVocabulary", "Reshard", "ancestry_of", "reseeded",
 ]  # fmt: skip
 
 MergeConfig = Mapping[str, object]
@@ -149,6 +151,61 @@ class PermuteUnits:
 
 
 @dataclass(frozen=True, slots=True)
+class Float8:
+    """Codes of eight-bit floats (E4M3) with one float32 scale a matrix, in safetensors."""
+
+    parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexVocabulary:
+    """`n_kept` tokens of the parent's vocabulary in another order, the others dropped."""
+
+    parent: str
+    n_kept: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepUnits:
+    """The strongest `n_units` hidden units of every feed-forward block, in order."""
+
+    parent: str
+    n_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disguise:
+    """The same function in other weights: `how` is a name in `disguises.DISGUISES`."""
+
+    parent: str
+    how: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Gaussian noise on every matrix, of the norm ``relative`` · ‖W‖."""
+
+    parent: str
+    relative: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Distil:
+    """Trained from random weights on the outputs of `teacher`, which leaves no trace in weights."""
+
+    teacher: str
+    architecture: str
+    init_seed: int
+    seed: int
+    mixture: Mapping[str, float]
+    steps: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class MergekitMerge:
     """A merge by mergekit itself; `config` is the YAML recipe as a mapping."""
 
@@ -167,7 +224,8 @@ class Moe:
 
 Recipe = (
     Pretrain | FineTune | LoraAdapter | AdapterMerge | LoraMerge | Abliterate | Cast | Copy
-    | Reshard | Gguf | Int8 | AppendVocabulary | KeepLayers | PermuteUnits | MergekitMerge | Moe
+    | Reshard | Gguf | Int8 | Float8 | AppendVocabulary | ReindexVocabulary | KeepLayers | KeepUnits
+    | PermuteUnits | Disguise | Noise | Distil | MergekitMerge | Moe
 )  # fmt: skip
 
 
@@ -232,8 +290,18 @@ def ancestry_of(recipe: Recipe) -> Ancestry:
             return _only("quantized", parent, method=name)
         case Int8(parent=parent):
             return _only("quantized", parent, method="int8-absmax")
-        case AppendVocabulary(parent=parent):
+        case Float8(parent=parent):
+            return _only("quantized", parent, method="float8-e4m3")
+        case AppendVocabulary(parent=parent) | ReindexVocabulary(parent=parent):
             return _only("vocabulary", parent)
+        case KeepUnits(parent=parent, n_units=n_units):
+            return _only("pruned", parent, extra={"n_units": n_units})
+        case Disguise(parent=parent, how=how):
+            return _only("permuted", parent, extra={"disguise": how})
+        case Noise(parent=parent):
+            return _only("finetune", parent, extra={"disguise": "noise"})
+        case Distil(teacher=teacher):
+            return Ancestry("founder", extra={"distilled_from": teacher}, needs=(teacher,))
         case KeepLayers(parent=parent, layers=layers):
             return _only("pruned", parent, layer_map=tuple((parent, n) for n in layers))
         case PermuteUnits(parent=parent):
@@ -249,23 +317,39 @@ def _merge_ancestry(config: MergeConfig) -> Ancestry:
     method = str(config["merge_method"])
     if method == "passthrough":
         return _passthrough_ancestry(config)
-    if method == "slerp":
-        return _slerp_ancestry(config)
-    entries = config["models"]
-    assert isinstance(entries, list)
+    if "t" in config.get("parameters", {}):  # type: ignore[operator]
+        return _interpolated_ancestry(config, method)
     base = config.get("base_model")
-    weights = {
-        entry["model"]: float(entry.get("parameters", {}).get("weight", 1.0))
-        for entry in entries
-        if entry["model"] != base
-    }
-    total = sum(weights.values())
+    entries = [entry for entry in _sources(config) if entry["model"] != base]
+    weights = {e["model"]: e.get("parameters", {}).get("weight", 1.0) for e in entries}
+    varying = {n: w for n, w in weights.items() if not isinstance(w, int | float)}
+    shares = {name: _mean(weight) for name, weight in weights.items()}
+    total = sum(shares.values())
     return Ancestry(
         "merge",
-        tuple((name, weight / total) for name, weight in weights.items()),
+        tuple((name, share / total) for name, share in shares.items()),
         method=method,
         base=str(base) if base else None,
+        extra={"varying_weights": varying} if varying else {},
     )
+
+
+def _sources(config: MergeConfig) -> list[dict[str, Any]]:
+    """The models of a merge whose layers stay in their places."""
+    if "models" in config:
+        return list(config["models"])  # type: ignore[call-overload]
+    (piece,) = config["slices"]  # type: ignore[misc]
+    return list(piece["sources"])  # type: ignore[index]
+
+
+def _mean(weight: object) -> float:
+    """The mean over the layers of a weight that may be a gradient, by module or not."""
+    if isinstance(weight, int | float):
+        return float(weight)
+    assert isinstance(weight, list | tuple)
+    if isinstance(weight[0], Mapping):
+        return float(np.mean([_mean(entry["value"]) for entry in weight]))
+    return float(np.interp(np.linspace(0, 1, 97), np.linspace(0, 1, len(weight)), weight).mean())
 
 
 def _passthrough_ancestry(config: MergeConfig) -> Ancestry:
@@ -282,29 +366,23 @@ def _passthrough_ancestry(config: MergeConfig) -> Ancestry:
     return Ancestry("passthrough", shares, method="passthrough", layer_map=tuple(layers))
 
 
-def _slerp_ancestry(config: MergeConfig) -> Ancestry:
-    slices = config["slices"]
-    assert isinstance(slices, list)
-    first, second = (source["model"] for source in slices[0]["sources"])
-    layers = slices[0]["sources"][0]["layer_range"][1]
+def _interpolated_ancestry(config: MergeConfig, method: str) -> Ancestry:
+    base = config["base_model"]
     parameters = config["parameters"]
     assert isinstance(parameters, Mapping)
+    (other,) = (entry["model"] for entry in _sources(config) if entry["model"] != base)
     t = parameters["t"]
-    assert first == config["base_model"]
-    mean = float(t) if isinstance(t, int | float) else _mean_of_gradient(t, layers)
+    mean = float(t) if isinstance(t, int | float) else _mean_of_gradient(t)
     return Ancestry(
-        "merge", ((first, 1 - mean), (second, mean)), method="slerp", extra={"t": t}
+        "merge", ((str(base), 1 - mean), (str(other), mean)), method=method, extra={"t": t}
     )  # fmt: skip
 
 
-def _mean_of_gradient(t: Sequence[Mapping[str, object]], layers: int) -> float:
+def _mean_of_gradient(t: Sequence[Mapping[str, object]]) -> float:
     # Weighted by parameters: a layer's attention has half as many as its feed-forward block.
-    at = np.linspace(0, 1, layers)
     means: dict[object, float] = {}
     for entry in t:
         value = entry["value"]
-        points = [float(str(v)) for v in (value if isinstance(value, list) else [value])]
-        means[entry.get("filter")] = float(
-            np.interp(at, np.linspace(0, 1, len(points)), points).mean()
-        )
-    return (means["self_attn"] + 2 * means["mlp"]) / 3
+        means[entry.get("filter")] = _mean(value if isinstance(value, list) else [value])
+    rest = means.get(None, 0.5)
+    return (means.get("self_attn", rest) + 2 * means.get("mlp", rest)) / 3

@@ -1,24 +1,29 @@
-"""Configurations, gradient descent and measured losses of the pocket models."""
+"""Gradient descent and measured losses of the small models."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from .text import DOMAINS, Corpus
+from .architectures import open_model
+from .text import DOMAINS, SPECIAL_TOKENS, Corpus
 
 __all__ = [
-    "NAMES_OF_DTYPES", "evaluate", "load_model", "new_model", "prepare_torch", "relative_change",
+    "NAMES_OF_DTYPES", "batch_of", "evaluate", "load_model", "prepare_torch", "relative_change",
     "state_of", "train",
 ]  # fmt: skip
 
 _WINDOW = 64
 _EVALUATION_WINDOWS = 48
+_MASK = SPECIAL_TOKENS.index("<|reserved_0|>")
+_MASKED_SHARE = 0.15
+_IGNORED = -100
 NAMES_OF_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -29,32 +34,9 @@ def prepare_torch() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def _config(architecture: str, vocabulary: int) -> LlamaConfig | GPT2Config:
-    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
-    if architecture == "gpt2":
-        return GPT2Config(
-            vocab_size=vocabulary, n_positions=256, n_embd=64, n_layer=3, n_head=4,
-            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **special,
-        )  # fmt: skip
-    hidden, ffn, layers, heads = {"llama": (64, 128, 6, 4), "llama_wide": (96, 128, 3, 6)}[
-        architecture
-    ]
-    return LlamaConfig(
-        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=ffn,
-        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=2,
-        max_position_embeddings=256, rms_norm_eps=1e-6, tie_word_embeddings=False, **special,
-    )  # fmt: skip
-
-
-def new_model(architecture: str, vocabulary: int, seed: int) -> PreTrainedModel:
-    """A freshly initialised model; equal seeds give equal weights."""
-    torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(_config(architecture, vocabulary))
-
-
 def load_model(folder: Path) -> PreTrainedModel:
     """The stored weights, loaded as float32 (what a real fine-tune starts from)."""
-    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    return open_model(str(folder), torch.float32)
 
 
 def state_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -63,7 +45,7 @@ def state_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def train(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     corpus: Corpus,
     mixture: Mapping[str, float],
     *,
@@ -73,8 +55,12 @@ def train(
     batch: int = 8,
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.95),
+    teacher: PreTrainedModel | None = None,
 ) -> float:
-    """Train in place with AdamW and a cosine schedule; returns the mean loss of the last tenth."""
+    """Train in place with AdamW and a cosine schedule; returns the mean loss of the last tenth.
+
+    The loss is that of the text, or with a `teacher` the divergence from what it would say.
+    """
     random = np.random.default_rng(seed)
     names = list(mixture)
     shares = np.array([mixture[name] for name in names]) / sum(mixture.values())
@@ -102,8 +88,8 @@ def train(
             ids = corpus.train[names[domain]]
             start = int(random.integers(0, len(ids) - _WINDOW))
             rows.append(ids[start : start + _WINDOW])
-        tokens = torch.from_numpy(np.stack(rows).astype(np.int64))
-        loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
+        inputs = batch_of(model, np.stack(rows), random)
+        loss = model(**inputs).loss if teacher is None else _divergence(model, teacher, inputs)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for _, p in trained], 1.0)
         optimiser.step()
@@ -113,7 +99,16 @@ def train(
     return float(np.mean(losses))
 
 
-def evaluate(model: torch.nn.Module, corpus: Corpus) -> dict[str, float]:
+def _divergence(
+    model: PreTrainedModel, teacher: PreTrainedModel, inputs: dict[str, Any]
+) -> torch.Tensor:
+    with torch.inference_mode():
+        aim = teacher(**inputs).logits.flatten(0, 1).softmax(-1)
+    said = model(**inputs).logits.flatten(0, 1).log_softmax(-1)
+    return torch.nn.functional.kl_div(said, aim.clone(), reduction="batchmean")
+
+
+def evaluate(model: PreTrainedModel, corpus: Corpus) -> dict[str, float]:
     """Held-out cross-entropy in nats per token, for every domain, on fixed windows."""
     model.eval()
     results = {}
@@ -121,11 +116,27 @@ def evaluate(model: torch.nn.Module, corpus: Corpus) -> dict[str, float]:
         for name in DOMAINS:
             ids = corpus.held_out[name]
             starts = np.linspace(0, len(ids) - _WINDOW, _EVALUATION_WINDOWS).astype(int)
-            tokens = torch.from_numpy(
-                np.stack([ids[start : start + _WINDOW] for start in starts]).astype(np.int64)
-            )
-            results[name] = float(model(input_ids=tokens, labels=tokens, use_cache=False).loss)
+            windows = np.stack([ids[start : start + _WINDOW] for start in starts])
+            inputs = batch_of(model, windows, np.random.default_rng(0))
+            results[name] = float(model(**inputs).loss)
     return results
+
+
+def batch_of(
+    model: PreTrainedModel, windows: np.ndarray, random: np.random.Generator
+) -> dict[str, Any]:
+    """What a model is given to learn from windows of token ids.
+
+    The next token of each; or, for a masked language model, 15 % of the tokens, which are masked.
+    """
+    tokens = torch.from_numpy(windows.astype(np.int64))
+    if model.config.model_type != "bert":
+        return {"input_ids": tokens, "labels": tokens, "use_cache": False}
+    masked = torch.from_numpy(random.random(windows.shape) < _MASKED_SHARE)
+    return {
+        "input_ids": tokens.masked_fill(masked, _MASK),
+        "labels": tokens.masked_fill(~masked, _IGNORED),
+    }
 
 
 def relative_change(child: Mapping[str, torch.Tensor], parent: Mapping[str, torch.Tensor]) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from lineage.errors import UsageError
 from lineage.model import Kind
@@ -21,6 +22,8 @@ class TrueModel:
 
     `has_shares` is False where one share per parent does not exist (a SLERP whose interpolation
     changes over the layers). `same_init` names the model of the same initialisation, if any.
+    `parents` are those that can be found; `made_from` also names the unpublished ones, where some
+    were.
     """
 
     model: str
@@ -32,6 +35,7 @@ class TrueModel:
     rank: int | None = None
     same_init: str | None = None
     has_shares: bool = True
+    made_from: tuple[str, ...] = ()
 
     @property
     def parent_names(self) -> frozenset[str]:
@@ -41,9 +45,14 @@ class TrueModel:
 
 @dataclass(frozen=True)
 class Truth:
-    """All models of a truth file, by name."""
+    """All models of a truth file, by name.
+
+    `unpublished` models were made, and have descendants in `models`, but nobody can find them:
+    they count as ancestors and are never scored.
+    """
 
     models: Mapping[str, TrueModel]
+    unpublished: Mapping[str, TrueModel] = field(default_factory=dict)
 
     def ancestors(self, model: str) -> frozenset[str]:
         """`model` and everything its weights come from, bases of merges included."""
@@ -56,10 +65,12 @@ class Truth:
             seen = {model}
             waiting = [model]
             while waiting:
-                known = self.models.get(waiting.pop())
+                name = waiting.pop()
+                known = self.models.get(name) or self.unpublished.get(name)
                 if known is None:
                     continue
-                above = set(known.parent_names) | ({known.base} if known.base else set())
+                above = set(known.parent_names) | set(known.made_from)
+                above |= {known.base} if known.base else set()
                 waiting += above - seen
                 seen |= above
             lineages[model] = frozenset(seen)
@@ -105,10 +116,14 @@ def read_truth(text: str) -> Truth:
         If it is not of the documented form; says which model.
     """
     try:
-        models = json.loads(text)["models"]
-        entries = list(models.items())
+        told = json.loads(text)
+        models, unpublished = told["models"].items(), told.get("unpublished", {}).items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError('the truth file needs the form {"models": {"owner/name": …}}') from error
+    return Truth(_read_models(models), _read_models(unpublished))
+
+
+def _read_models(entries: Iterable[tuple[str, Any]]) -> dict[str, TrueModel]:
     found = {}
     for name, fields in entries:
         try:
@@ -124,8 +139,9 @@ def read_truth(text: str) -> Truth:
                 tuple((str(parent), int(layer)) for parent, layer in fields.get("layer_map") or ()),
                 None if fields.get("rank") is None else int(fields["rank"]),
                 fields.get("same_init_as"),
-                not isinstance(fields.get("t"), list),
+                not isinstance(fields.get("t"), list) and "varying_weights" not in fields,
+                tuple(str(one["id"]) for one in fields.get("true_parents") or ()),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"the truth file cannot be read at {name}: {error}") from error
-    return Truth(found)
+    return found

@@ -1,0 +1,386 @@
+"""The inference on the proving ground: claims and dates withheld, one split, errors counted.
+
+Every rate has its denominator. Nothing here chooses a threshold: that is for the training split,
+and this module is run on the split that was not looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest, rankdata
+
+from benchmarks.zoo.baselines import (
+    equal_configurations,
+    kurtosis_trees,
+    nearest_by_cosine,
+    unmixed,
+)
+from benchmarks.zoo.fingerprints import read_zoo
+from benchmarks.zoo.labels import Label, read_labels
+from lineage.infer.assemble import Inference, infer_lineage
+from lineage.infer.geometry import Pool, make_pool
+from lineage.infer.quantised import dequantised, is_quantised
+from lineage.infer.reconcile import reconcile
+from lineage.infer.relatedness import test_pair
+from lineage.infer.scoring import Counted, score
+from lineage.infer.truth import Truth, read_truth
+from lineage.model import Edge, Grade, Kind
+from lineage.pipeline.progress import talk
+from lineage.weights.fingerprint import Fingerprint
+
+__all__ = ["measure"]
+
+_ALPHAS = (1e-2, 1e-3, 1e-4)
+_GGUF = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """One split: what is true of it, and what was read of it."""
+
+    truth: Truth
+    labels: Mapping[str, Label]
+    models: Mapping[str, Fingerprint]
+
+    def independent(self, a: str, b: str) -> bool:
+        """Whether two models of one configuration share nothing, not even initialisation."""
+        return not self.truth.are_related(a, b) and not self.truth.share_initialisation(a, b)
+
+
+def measure(folder: Path, split: str) -> dict[str, Any]:
+    """All figures of one split, for JSON.
+
+    Raises
+    ------
+    OSError, HerdbookError, CrawlError
+        If the folder is no proving ground.
+    ValueError
+        If no model belongs to the split.
+    """
+    text = (folder / "truth.json").read_text(encoding="utf-8")
+    truth, labels = read_truth(text), read_labels(text)
+    fingerprints = read_zoo(folder)
+    chosen = {name for name, label in labels.items() if label.split == split}
+    if not chosen:
+        raise ValueError(f"no model of {folder} belongs to the split {split!r}")
+    models = {name: fingerprints[name] for name in sorted(chosen & fingerprints.keys())}
+    everyone = _Ground(truth, labels, fingerprints)
+    restricted = Truth({n: m for n, m in truth.models.items() if n in chosen}, _rest(truth, chosen))
+    ground = _Ground(restricted, labels, models)
+    started = time.monotonic()
+    found = infer_lineage(list(models.values()), {}, None, talk)
+    seconds = time.monotonic() - started
+    edges = reconcile([], found.findings)
+    return {
+        "split": split,
+        "n_models": len(chosen),
+        "n_read": len(models),
+        "families": len({labels[name].family for name in chosen}),
+        "seconds": round(seconds, 1),
+        "relatedness": _relatedness(ground, found),
+        "null": _null(everyone, chosen),
+        "lineage": _lineage(ground, found, edges),
+        "baselines": _baselines(ground),
+    }
+
+
+def _rest(truth: Truth, chosen: set[str]) -> dict[str, Any]:
+    """Models outside the split count as ancestors only (there are none in practice)."""
+    return {n: m for n, m in truth.models.items() if n not in chosen} | dict(truth.unpublished)
+
+
+# related or not
+
+
+def _relatedness(ground: _Ground, found: Inference) -> dict[str, Any]:
+    """Related against independent pairs of one configuration, by the statistic of the pair test."""
+    related, independent, untestable = [], [], 0
+    said: Counter[tuple[bool, str]] = Counter()
+    for pair in found.pairs:
+        if ground.labels[pair.a].configuration != ground.labels[pair.b].configuration:
+            continue
+        is_related = ground.truth.are_related(pair.a, pair.b)
+        if not is_related and not ground.independent(pair.a, pair.b):
+            said[False, f"same initialisation called {pair.verdict}"] += 1
+            continue
+        said[is_related, str(pair.verdict)] += 1
+        if pair.statistic is None:
+            untestable += 1
+        else:
+            (related if is_related else independent).append(pair.statistic)
+    least = max(independent, default=-math.inf)
+    return {
+        "n_related": len(related),
+        "n_independent": len(independent),
+        "n_untestable": untestable,
+        "auc": _auc(related, independent),
+        "true_positive_rate_at_no_false": _rate(sum(z > least for z in related), len(related)),
+        "verdicts": {
+            f"{'related' if truly else 'unrelated'}: {verdict}": n
+            for (truly, verdict), n in sorted(said.items())
+        },
+    }
+
+
+def _auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
+    if not positive or not negative:
+        return None
+    ranks = rankdata([*positive, *negative])[: len(positive)]
+    above = ranks.sum() - len(positive) * (len(positive) + 1) / 2
+    return float(above / (len(positive) * len(negative)))
+
+
+def _null(ground: _Ground, chosen: set[str]) -> dict[str, Any]:
+    """False-positive rates over independent pairs of which one model at least is of the split."""
+    p_values: dict[str, list[float]] = {}
+    for a, b in _across_families(ground, chosen):
+        p = test_pair(ground.models[a], ground.models[b], 1).p_value
+        if p is not None:
+            p_values.setdefault(ground.labels[a].configuration, []).append(p)
+    p_values["all"] = [p for values in p_values.values() for p in values]
+    return {
+        name: {
+            "n": len(values),
+            "smallest": min(values),
+            "quantiles": {
+                str(q): float(np.quantile(values, q)) for q in (1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9)
+            },
+            "rates": {str(alpha): _interval(values, alpha) for alpha in _ALPHAS},
+        }
+        for name, values in p_values.items()
+        if values
+    }
+
+
+def _across_families(ground: _Ground, chosen: set[str]) -> Iterator[tuple[str, str]]:
+    by_family: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(ground.models):
+        label = ground.labels[name]
+        by_family.setdefault((label.configuration, label.family), []).append(name)
+    for (one, first), (other, second) in combinations(by_family.items(), 2):
+        if one[0] == other[0] and (chosen & {*first, *second}):
+            yield from (
+                pair
+                for pair in product(first, second)
+                if ground.models[pair[0]].samples
+                and not chosen.isdisjoint(pair)
+                and ground.independent(*pair)
+            )
+
+
+def _interval(p_values: Sequence[float], alpha: float) -> dict[str, float]:
+    hits = sum(p <= alpha for p in p_values)
+    bounds = binomtest(hits, len(p_values)).proportion_ci(0.95)
+    return {"rate": hits / len(p_values), "low": float(bounds.low), "high": float(bounds.high)}
+
+
+# who descends from whom
+
+
+def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[str, Any]:
+    truth = ground.truth
+    verdicts = {(pair.a, pair.b): str(pair.verdict) for pair in found.pairs}
+    result = score(truth, found.findings, edges, verdicts, truth.models.keys() - ground.models)
+    parents = result.direct_parents
+    single = {n for n, m in truth.models.items() if len(m.parents) == 1} & ground.models.keys()
+    tied = {edge.child for edge in edges if edge.grade is Grade.TIE} & single
+    decided = {edge.child for edge in edges if edge.grade in (Grade.PROVED, Grade.INFERRED)}
+    merges = result.merges["all"]
+    return {
+        "parents": {
+            "precision": _counted(parents.precision),
+            "recall": _counted(parents.recall),
+            "recall_outside_ties": _rate(parents.recall.right, len(single - tied)),
+            "precision_up_to_copies": _counted(parents.precision_up_to_copies),
+            "recall_up_to_copies": _counted(parents.recall_up_to_copies),
+            "ties": _rate(len(tied), len(single)),
+            "ties_with_true_parent": _counted(parents.ties),
+            "by_kind": _by_kind(ground, edges),
+            "wrong": [{"child": child, "said": said} for child, said in parents.wrong],
+        },
+        "direction": {
+            "right": _counted(result.direction),
+            "decided": _rate(len(single & decided), len(single)),
+        },
+        "kinds": {
+            "right": _counted(result.kind),
+            "confusions": _confusions(result.confusions),
+        },
+        "merges": {
+            "n": merges.n,
+            "f1": _number(merges.f1),
+            "exact_sets": _rate(merges.exact, merges.n),
+            "methods": _counted(result.methods),
+            "coefficient_error": _coefficient_errors(ground, found, edges),
+            "by_method": {
+                name: {"f1": _number(one.f1), "exact": one.exact, "n": one.n}
+                for name, one in result.merges.items()
+            },
+        },
+        "gguf_sources": _sources(ground, edges),
+        "layer_maps": _counted(result.layer_maps),
+        "lora_ranks": _counted(result.ranks),
+        "grades": dict(Counter(str(finding.grade) for finding in found.findings)),
+    }
+
+
+def _by_kind(ground: _Ground, edges: Sequence[Edge]) -> dict[str, dict[str, float | int | None]]:
+    said = _said(edges)
+    counts: dict[str, list[bool]] = {}
+    for name, model in ground.truth.models.items():
+        if len(model.parents) == 1 and name in ground.models:
+            label = ground.labels[name]
+            kind = f"{model.kind} ({label.disguise})" if label.disguise else str(model.kind)
+            counts.setdefault(kind, []).append(said.get(name) == {model.parents[0][0]})
+    return {kind: _rate(sum(right), len(right)) for kind, right in sorted(counts.items())}
+
+
+def _said(edges: Iterable[Edge]) -> dict[str, set[str]]:
+    said: dict[str, set[str]] = {}
+    for edge in edges:
+        if edge.grade in (Grade.PROVED, Grade.INFERRED):
+            said.setdefault(edge.child, set()).add(edge.parent)
+    return said
+
+
+def _confusions(confusions: Iterable[tuple[str, str, str]]) -> dict[str, int]:
+    counts = Counter(f"{true} called {said}" for _, true, said in confusions)
+    return dict(counts.most_common())
+
+
+def _coefficient_errors(
+    ground: _Ground, found: Inference, edges: Sequence[Edge]
+) -> dict[str, dict[str, float | int | None]]:
+    """Mean absolute error of shares, by whether a recipe replayed."""
+    replayed = {finding.child for finding in found.findings if finding.grade is Grade.PROVED}
+    weights = {(edge.child, edge.parent): edge.weight for edge in edges}
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    for name, model in ground.truth.models.items():
+        if len(model.parents) < 2 or model.kind is not Kind.MERGE or not model.has_shares:
+            continue
+        for parent, share in model.parents:
+            weight = weights.get((name, parent))
+            if weight is not None and share is not None:
+                errors[name in replayed].append(abs(weight - share))
+    return {
+        "replayed" if proved else "fitted": {
+            "mean": _number(float(np.mean(values)) if values else math.nan),
+            "n": len(values),
+        }
+        for proved, values in errors.items()
+    }
+
+
+def _sources(ground: _Ground, edges: Sequence[Edge]) -> dict[str, float | int | None]:
+    said = _said(edges)
+    true = {
+        name: model.parents[0][0]
+        for name, model in ground.truth.models.items()
+        if model.kind is Kind.QUANTIZED and model.method in _GGUF and model.parents
+    }
+    return _rate(sum(said.get(name) == {parent} for name, parent in true.items()), len(true))
+
+
+# simpler rules
+
+
+def _baselines(ground: _Ground) -> dict[str, Any]:
+    pools = list(_pools(ground))
+    known = {
+        name: model.parents[0][0]
+        for name, model in ground.truth.models.items()
+        if len(model.parents) == 1
+    }
+    in_pool = {
+        child: parent
+        for child, parent in known.items()
+        if any(child in pool.ids and parent in pool.ids for pool in pools)
+    }
+    nearest: dict[str, str] = {}
+    trees: dict[str, str] = {}
+    for pool in pools:
+        nearest.update(nearest_by_cosine(pool))
+        n_trees = len({ground.labels[name].family for name in pool.ids})
+        trees.update(kurtosis_trees(pool, n_trees))
+    return {
+        "configurations_equal": _configuration_rule(ground),
+        "nearest_by_cosine_parent": _right(nearest, in_pool),
+        "kurtosis_tree_parent": _right(trees, in_pool),
+        "least_squares_merges": _unmixing(ground, pools),
+    }
+
+
+def _pools(ground: _Ground) -> Iterator[Pool]:
+    """Models by layout, quantised ones decoded."""
+    groups: dict[object, list[Fingerprint]] = {}
+    for name, fingerprint in ground.models.items():
+        if ground.truth.models[name].kind is Kind.ADAPTER:
+            continue
+        plain = dequantised(fingerprint) if is_quantised(fingerprint) else fingerprint
+        layout = tuple((key, sample.shape[1:]) for key, sample in sorted(plain.samples.items()))
+        groups.setdefault(layout, []).append(plain)
+    for group in groups.values():
+        if len(group) > 1:
+            yield make_pool(group)
+
+
+def _right(said: Mapping[str, str], known: Mapping[str, str]) -> dict[str, float | int | None]:
+    return _rate(sum(said.get(child) == parent for child, parent in known.items()), len(known))
+
+
+def _configuration_rule(ground: _Ground) -> dict[str, Any]:
+    """Independent pairs that a comparison of configurations would call related."""
+    false = n = missed = n_related = 0
+    for a, b in combinations(sorted(ground.models), 2):
+        equal = equal_configurations(ground.models[a], ground.models[b])
+        if ground.truth.are_related(a, b):
+            n_related += 1
+            missed += not equal
+        elif ground.labels[a].configuration == ground.labels[b].configuration:
+            n += 1
+            false += equal
+    return {"false": _rate(false, n), "missed": _rate(missed, n_related)}
+
+
+def _unmixing(ground: _Ground, pools: Sequence[Pool]) -> dict[str, float | int | None]:
+    """Merges whose set of parents least squares finds, every other model a candidate."""
+    right = n = 0
+    founders = {name for name, m in ground.truth.models.items() if m.kind is Kind.FOUNDER}
+    for pool in pools:
+        for child in pool.ids:
+            model = ground.truth.models[child]
+            if model.kind is not Kind.MERGE:
+                continue
+            family = ground.labels[child].family
+            base = next((f for f in founders if ground.labels[f].family == family), None)
+            if base is None or base not in pool.ids:
+                continue
+            members = [name for name in pool.ids if ground.labels[name].family == family]
+            candidates = [name for name in members if name not in (child, base)]
+            n += 1
+            right += set(unmixed(pool, child, base, candidates)) == model.parent_names
+    return _rate(right, n)
+
+
+# numbers
+
+
+def _rate(right: int, n: int) -> dict[str, float | int | None]:
+    return {"value": round(right / n, 4) if n else None, "right": right, "n": n}
+
+
+def _counted(one: Counted) -> dict[str, float | int | None]:
+    return _rate(one.right, one.n)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)

@@ -1,0 +1,77 @@
+"""The figures of a measurement as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["tell"]
+
+
+def tell(facts: Mapping[str, Any]) -> str:
+    """A table in Markdown: what was reached, and what simpler rules reach."""
+    lines = [
+        f"Split {facts['split']}: {facts['n_models']} models of {facts['families']} families, "
+        f"{facts['n_read']} read; inference {facts['seconds']} s. No claims, no dates.",
+        "",
+        "| question | reached |",
+        "|---|---|",
+        *(f"| {question} | {answer} |" for question, answer in _rows(facts)),
+        "",
+        "| configuration | independent pairs | "
+        + " | ".join(f"p ≤ {alpha}" for alpha in next(iter(facts["null"].values()))["rates"])
+        + " |",
+        "|---|---|---|---|---|",
+    ]
+    for name, null in facts["null"].items():
+        rates = " | ".join(
+            f"{rate['rate']:.2g} ({rate['low']:.2g}–{rate['high']:.2g})"
+            for rate in null["rates"].values()
+        )
+        lines.append(f"| {name} | {null['n']:,} | {rates} |")
+    lines += ["", "| kind | parent right |", "|---|---|"]
+    lines += [
+        f"| {kind} | {_rate(rate)} |"
+        for kind, rate in facts["lineage"]["parents"]["by_kind"].items()
+    ]
+    return "\n".join(lines)
+
+
+def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    pairs, lineage, rules = facts["relatedness"], facts["lineage"], facts["baselines"]
+    parents, merges = lineage["parents"], lineage["merges"]
+    auc = "–" if pairs["auc"] is None else f"{pairs['auc']:.5f}"
+    yield "related pairs: AUC", f"{auc} ({pairs['n_related']:,} against {pairs['n_independent']:,})"
+    yield (
+        "true positives at no false one",
+        _rate(pairs["true_positive_rate_at_no_false"]),
+    )
+    yield "  equal configurations, called related", _rate(rules["configurations_equal"]["false"])
+    yield "direct parent: precision", _rate(parents["precision"])
+    yield "direct parent: recall outside ties", _rate(parents["recall_outside_ties"])
+    yield "direct parent: recall", _rate(parents["recall"])
+    yield "  up to copies: precision", _rate(parents["precision_up_to_copies"])
+    yield "  up to copies: recall", _rate(parents["recall_up_to_copies"])
+    yield "ties", _rate(parents["ties"])
+    yield "ties that hold the parent", _rate(parents["ties_with_true_parent"])
+    yield "  nearest by cosine", _rate(rules["nearest_by_cosine_parent"])
+    yield "  tree by distance and kurtosis", _rate(rules["kurtosis_tree_parent"])
+    yield "direction, of decided", _rate(lineage["direction"]["right"])
+    yield "single-parent children decided", _rate(lineage["direction"]["decided"])
+    yield "kind", _rate(lineage["kinds"]["right"])
+    yield "merge parents: F1", "–" if merges["f1"] is None else f"{merges['f1']:.3f}"
+    yield "merge parents: exact sets", _rate(merges["exact_sets"])
+    yield "  non-negative least squares, base known", _rate(rules["least_squares_merges"])
+    yield "merge method", _rate(merges["methods"])
+    for how, error in merges["coefficient_error"].items():
+        mean = "–" if error["mean"] is None else f"{error['mean']:.4f}"
+        yield f"mean coefficient error, {how}", f"{mean} (n = {error['n']})"
+    yield "GGUF source", _rate(lineage["gguf_sources"])
+    yield "layer maps exact", _rate(lineage["layer_maps"])
+    yield "adapter ranks exact", _rate(lineage["lora_ranks"])
+
+
+def _rate(rate: Mapping[str, Any]) -> str:
+    if not rate["n"]:
+        return "– (none)"
+    return f"{rate['value']:.3f} ({rate['right']:,} of {rate['n']:,})"
