@@ -182,6 +182,16 @@ def test_unpublished_models_join_their_descendants_and_are_never_scored():
     assert (result.n_models, result.direct_parents.recall.right) == (4, 1)
 
 
+def test_one_of_two_models_may_name_the_other_of_its_initialisation():
+    truth = truth_of(
+        a=model("founder"), b=model("common_init", same_init_as="a"), c=model("finetune", ("a", 1)),
+        z=model("founder"),
+    )  # fmt: skip
+    assert truth.share_initialisation("a", "b")
+    assert truth.share_initialisation("b", "c")
+    assert not truth.share_initialisation("z", "b")
+
+
 def test_weights_that_vary_over_the_layers_are_no_shares():
     truth = truth_of(
         a=model("founder"), b=model("founder"),

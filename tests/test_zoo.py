@@ -71,12 +71,8 @@ def test_families_are_dealt_to_splits_whole_and_every_kind_to_every_split(nodes)
     kinds = {split: set() for split in SPLITS}
     for node in nodes:
         kinds[node.split].add(ancestry_of(node.recipe).kind)
-    for split, found in kinds.items():
-        missing = (
-            {str(kind) for kind in Kind} - found - {"abliterated", "adapter", "moe", "common_init"}
-        )
-        assert not missing, split
-    assert {str(kind) for kind in Kind} == set.union(*kinds.values())
+    for found in kinds.values():
+        assert found == {str(kind) for kind in Kind}
 
 
 def test_every_method_of_merging_is_tried_in_the_test_split(nodes):
@@ -146,7 +142,12 @@ def test_drawn_merges_name_only_what_they_were_given():
                 assert 0 <= first < last <= 6
         assert named <= set(models)
         assert config.get("base_model", "o/base") in {*models, "o/base"}
+        for entry in config.get("models", []):
+            density = entry.get("parameters", {}).get("density", 0.5)
+            if config["merge_method"].startswith("della"):  # mergekit's epsilon is .15
+                assert 0.15 < density < 0.85
         line = ancestry_of(MergekitMerge(config))
+        assert len(line.parents) > 1 or config["merge_method"] == "passthrough"
         assert sum(share for _, share in line.parents) == pytest.approx(1)
 
 
@@ -161,6 +162,7 @@ def test_half_of_the_drawn_merges_follow_what_people_publish():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_mergekit_accepts_every_drawn_configuration():
     from mergekit.config import MergeConfiguration
 
@@ -238,7 +240,7 @@ def test_a_small_ground_is_built_resumed_described_and_measured(tmp_path):
     from benchmarks.zoo.report import describe, in_words
     from benchmarks.zoo.telling import tell
 
-    small = plan(n_founders=2, configurations=("llama",), effort=0.01)
+    small = plan(n_founders=3, configurations=("llama",), effort=0.01)
     build(small, tmp_path, 2)
     log = tmp_path / ".work" / "made.jsonl"
     lines = log.read_text().splitlines(keepends=True)
@@ -253,13 +255,13 @@ def test_a_small_ground_is_built_resumed_described_and_measured(tmp_path):
     truth, labels = read_truth(text), read_labels(text)
     assert truth.models.keys() == {node.id for node in small if not node.withheld}
     assert truth.unpublished.keys() == {node.id for node in small if node.withheld}
-    assert {label.split for label in labels.values()} == {"train", "validate"}
+    assert {label.split for label in labels.values()} == {"train", "validate", "test"}
     facts = describe(tmp_path)
     assert facts["models"] == len(truth.models)
     assert "cosine of changes" in in_words(facts)
 
-    measured = measure(tmp_path, "validate")
+    measured = measure(tmp_path, "test")
     json.dumps(measured)
     assert measured["relatedness"]["n_related"] > 100
-    assert measured["null"]["llama"]["n"] > 100
+    assert measured["null"]["llama"]["n_family_pairs"] == 2
     assert "direct parent: precision" in tell(measured)

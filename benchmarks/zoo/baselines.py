@@ -45,7 +45,9 @@ def nearest_by_cosine(pool: Pool) -> dict[str, str]:
 
 
 def kurtosis_trees(pool: Pool, n_trees: int) -> dict[str, str]:
-    """Parents by the tree-recovery rule [1]_: fine-tuning lowers kurtosis, trees are counted.
+    """Parents by the tree-recovery rule [1]_ within one family; the number of roots is known.
+
+    A step that raises kurtosis costs the mean distance of the family more.
 
     Returns
     -------

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["AnotherPlanError", "build"]
 
 _WORK = ".work"
+_WITHHELD = "withheld"
 _OPENED = date(2024, 1, 2)
 _FOUNDING_DAYS = 400
 
@@ -50,6 +51,8 @@ def build(nodes: Sequence[Node], out: Path, jobs: int) -> dict[str, Made]:
         write_corpus(work)
     before = _finished(work)
     for node in nodes:
+        if node.withheld:
+            _move(work / _WITHHELD / node.id, out / node.id)
         if node.id not in before:
             shutil.rmtree(out / node.id, ignore_errors=True)
 
@@ -60,7 +63,16 @@ def build(nodes: Sequence[Node], out: Path, jobs: int) -> dict[str, Made]:
     recipes = {node.id: node.recipe for node in nodes}
     made = make_all(recipes, out, work, jobs, before, record)
     _publish(nodes, made, out)
+    for node in nodes:  # a Hub shows every folder
+        if node.withheld:
+            _move(out / node.id, work / _WITHHELD / node.id)
     return made
+
+
+def _move(here: Path, there: Path) -> None:
+    if here.exists():
+        there.parent.mkdir(parents=True, exist_ok=True)
+        here.rename(there)
 
 
 def _require_same_plan(nodes: Sequence[Node], work: Path) -> None:
@@ -116,7 +128,7 @@ def _publish(nodes: Sequence[Node], made: Mapping[str, Made], out: Path) -> None
         out / "truth.json",
         {
             "models": {name: entry for name, entry in truth.items() if name not in withheld},
-            "unpublished": {name: truth[name] for name in withheld},
+            "unpublished": {name: truth[name] for name in sorted(withheld)},
         },
     )
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, rankdata
+from scipy.stats import rankdata
 
 from benchmarks.zoo.baselines import (
     equal_configurations,
@@ -40,6 +40,9 @@ from lineage.weights.fingerprint import Fingerprint
 __all__ = ["measure"]
 
 _ALPHAS = (1e-2, 1e-3, 1e-4)
+_TEST = "test"
+_LOSSY = (Kind.DUPLICATE, Kind.CAST, Kind.QUANTIZED, Kind.MERGE)
+_N_BOOTSTRAP = 2_000
 _GGUF = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 
 
@@ -87,7 +90,7 @@ def measure(folder: Path, split: str) -> dict[str, Any]:
         "families": len({labels[name].family for name in chosen}),
         "seconds": round(seconds, 1),
         "relatedness": _relatedness(ground, found),
-        "null": _null(everyone, chosen),
+        "null": _null(everyone, chosen, split),
         "lineage": _lineage(ground, found, edges),
         "baselines": _baselines(ground),
     }
@@ -103,7 +106,8 @@ def _rest(truth: Truth, chosen: set[str]) -> dict[str, Any]:
 
 def _relatedness(ground: _Ground, found: Inference) -> dict[str, Any]:
     """Related against independent pairs of one configuration, by the statistic of the pair test."""
-    related, independent, untestable = [], [], 0
+    related, independent = [], []
+    untestable = {True: 0, False: 0}
     said: Counter[tuple[bool, str]] = Counter()
     for pair in found.pairs:
         if ground.labels[pair.a].configuration != ground.labels[pair.b].configuration:
@@ -114,16 +118,19 @@ def _relatedness(ground: _Ground, found: Inference) -> dict[str, Any]:
             continue
         said[is_related, str(pair.verdict)] += 1
         if pair.statistic is None:
-            untestable += 1
+            untestable[is_related] += 1
         else:
             (related if is_related else independent).append(pair.statistic)
     least = max(independent, default=-math.inf)
     return {
         "n_related": len(related),
         "n_independent": len(independent),
-        "n_untestable": untestable,
+        "n_related_untestable": untestable[True],
+        "n_independent_untestable": untestable[False],
         "auc": _auc(related, independent),
-        "true_positive_rate_at_no_false": _rate(sum(z > least for z in related), len(related)),
+        "true_positive_rate_at_no_false": _rate(
+            sum(z > least for z in related), len(related) + untestable[True]
+        ),
         "verdicts": {
             f"{'related' if truly else 'unrelated'}: {verdict}": n
             for (truly, verdict), n in sorted(said.items())
@@ -139,48 +146,67 @@ def _auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
     return float(above / (len(positive) * len(negative)))
 
 
-def _null(ground: _Ground, chosen: set[str]) -> dict[str, Any]:
-    """False-positive rates over independent pairs of which one model at least is of the split."""
-    p_values: dict[str, list[float]] = {}
-    for a, b in _across_families(ground, chosen):
-        p = test_pair(ground.models[a], ground.models[b], 1).p_value
-        if p is not None:
-            p_values.setdefault(ground.labels[a].configuration, []).append(p)
-    p_values["all"] = [p for values in p_values.values() for p in values]
+def _null(ground: _Ground, chosen: set[str], split: str) -> dict[str, Any]:
+    """False-positive rates over independent pairs.
+
+    Both models are of the split; of the test split at least one, since nothing is learned there.
+    Intervals resample pairs of families: the models of a family are near copies of each other.
+    """
+    plain = {
+        name: dequantised(one) if is_quantised(one) else one
+        for name, one in ground.models.items()
+        if ground.truth.models[name].kind is not Kind.ADAPTER
+    }
+    allowed = plain.keys() if split == _TEST else plain.keys() & chosen
+    p_values: dict[str, list[list[float]]] = {}
+    for configuration, pairs in _across_families(ground, allowed, chosen):
+        found = [test_pair(plain[a], plain[b], 1).p_value for a, b in pairs]
+        told = [p for p in found if p is not None]
+        if told:
+            p_values.setdefault(configuration, []).append(told)
+    p_values["all"] = [clump for clumps in p_values.values() for clump in clumps]
     return {
         name: {
-            "n": len(values),
-            "smallest": min(values),
+            "n": sum(map(len, clumps)),
+            "n_family_pairs": len(clumps),
+            "smallest": min(map(min, clumps)),
             "quantiles": {
-                str(q): float(np.quantile(values, q)) for q in (1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9)
+                str(q): float(np.quantile(np.concatenate(clumps), q))
+                for q in (1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9)
             },
-            "rates": {str(alpha): _interval(values, alpha) for alpha in _ALPHAS},
+            "rates": {str(alpha): _interval(clumps, alpha) for alpha in _ALPHAS},
         }
-        for name, values in p_values.items()
-        if values
+        for name, clumps in p_values.items()
+        if clumps
     }
 
 
-def _across_families(ground: _Ground, chosen: set[str]) -> Iterator[tuple[str, str]]:
+def _across_families(
+    ground: _Ground, allowed: Collection[str], chosen: set[str]
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """For every two families of one configuration, its name and the independent pairs."""
     by_family: dict[tuple[str, str], list[str]] = {}
-    for name in sorted(ground.models):
+    for name in sorted(allowed):
         label = ground.labels[name]
         by_family.setdefault((label.configuration, label.family), []).append(name)
     for (one, first), (other, second) in combinations(by_family.items(), 2):
-        if one[0] == other[0] and (chosen & {*first, *second}):
-            yield from (
-                pair
-                for pair in product(first, second)
-                if ground.models[pair[0]].samples
-                and not chosen.isdisjoint(pair)
-                and ground.independent(*pair)
-            )
+        if one[0] == other[0] and not chosen.isdisjoint((*first, *second)):
+            yield one[0], [pair for pair in product(first, second) if ground.independent(*pair)]
 
 
-def _interval(p_values: Sequence[float], alpha: float) -> dict[str, float]:
-    hits = sum(p <= alpha for p in p_values)
-    bounds = binomtest(hits, len(p_values)).proportion_ci(0.95)
-    return {"rate": hits / len(p_values), "low": float(bounds.low), "high": float(bounds.high)}
+def _interval(clumps: Sequence[Sequence[float]], alpha: float) -> dict[str, float]:
+    """A rate with a 95 % interval by bootstrap over clumps of pairs.
+
+    Without a single hit it reaches to ``3/n`` clumps, as if each were one observation.
+    """
+    hits = np.array([sum(p <= alpha for p in clump) for clump in clumps])
+    sizes = np.array([len(clump) for clump in clumps])
+    drawn = np.random.default_rng(0).integers(0, len(clumps), (_N_BOOTSTRAP, len(clumps)))
+    rates = hits[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.quantile(rates, (0.025, 0.975))
+    if not hits.any():
+        high = min(1.0, 3 / len(clumps))
+    return {"rate": float(hits.sum() / sizes.sum()), "low": float(low), "high": float(high)}
 
 
 # who descends from whom
@@ -191,7 +217,11 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
     verdicts = {(pair.a, pair.b): str(pair.verdict) for pair in found.pairs}
     result = score(truth, found.findings, edges, verdicts, truth.models.keys() - ground.models)
     parents = result.direct_parents
-    single = {n for n, m in truth.models.items() if len(m.parents) == 1} & ground.models.keys()
+    single = {
+        name
+        for name, model in truth.models.items()
+        if len(model.parents) == 1 and name in ground.models and model.kind is not Kind.ADAPTER
+    }
     tied = {edge.child for edge in edges if edge.grade is Grade.TIE} & single
     decided = {edge.child for edge in edges if edge.grade in (Grade.PROVED, Grade.INFERRED)}
     merges = result.merges["all"]
@@ -267,10 +297,12 @@ def _coefficient_errors(
     for name, model in ground.truth.models.items():
         if len(model.parents) < 2 or model.kind is not Kind.MERGE or not model.has_shares:
             continue
+        said = {parent: weights.get((name, parent)) for parent, _ in model.parents}
+        total = sum(weight for (child, _), weight in weights.items() if child == name and weight)
         for parent, share in model.parents:
-            weight = weights.get((name, parent))
-            if weight is not None and share is not None:
-                errors[name in replayed].append(abs(weight - share))
+            weight = said[parent]
+            if weight is not None and share is not None and total:
+                errors[name in replayed].append(abs(weight / total - share))
     return {
         "replayed" if proved else "fitted": {
             "mean": _number(float(np.mean(values)) if values else math.nan),
@@ -309,14 +341,27 @@ def _baselines(ground: _Ground) -> dict[str, Any]:
     trees: dict[str, str] = {}
     for pool in pools:
         nearest.update(nearest_by_cosine(pool))
-        n_trees = len({ground.labels[name].family for name in pool.ids})
-        trees.update(kurtosis_trees(pool, n_trees))
+        for family in _families(ground, pool):
+            n_trees = sum(known.get(name) not in family.ids for name in family.ids)
+            trees.update(kurtosis_trees(family, n_trees))
     return {
         "configurations_equal": _configuration_rule(ground),
         "nearest_by_cosine_parent": _right(nearest, in_pool),
         "kurtosis_tree_parent": _right(trees, in_pool),
-        "least_squares_merges": _unmixing(ground, pools),
+        "least_squares_merges": _unmixing(ground, pools, among_all=True),
+        "least_squares_merges_without_copies": _unmixing(ground, pools, among_all=False),
     }
+
+
+def _families(ground: _Ground, pool: Pool) -> Iterator[Pool]:
+    """A pool cut into its families, of two models at least."""
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(pool.ids):
+        found.setdefault(ground.labels[name].family, []).append(place)
+    for places in found.values():
+        if len(places) > 1:
+            ids = tuple(pool.ids[place] for place in places)
+            yield Pool(ids, pool.keys, tuple(values[places] for values in pool.values))
 
 
 def _pools(ground: _Ground) -> Iterator[Pool]:
@@ -351,24 +396,41 @@ def _configuration_rule(ground: _Ground) -> dict[str, Any]:
     return {"false": _rate(false, n), "missed": _rate(missed, n_related)}
 
 
-def _unmixing(ground: _Ground, pools: Sequence[Pool]) -> dict[str, float | int | None]:
-    """Merges whose set of parents least squares finds, every other model a candidate."""
+def _unmixing(
+    ground: _Ground, pools: Sequence[Pool], *, among_all: bool
+) -> dict[str, float | int | None]:
+    """Merges whose set of parents least squares finds, the base known.
+
+    Candidates are the models of the family and layout, or of them those that are neither copies
+    nor merges nor descend from the child: what only the truth can tell.
+    """
     right = n = 0
-    founders = {name for name, m in ground.truth.models.items() if m.kind is Kind.FOUNDER}
     for pool in pools:
         for child in pool.ids:
             model = ground.truth.models[child]
-            if model.kind is not Kind.MERGE:
+            if model.kind is not Kind.MERGE or not model.parent_names <= set(pool.ids):
+                continue
+            above = ground.truth.ancestors(child)
+            base = model.base or next(
+                (a for a in above if ground.truth.models[a].kind is Kind.FOUNDER), None
+            )
+            if base not in pool.ids:
                 continue
             family = ground.labels[child].family
-            base = next((f for f in founders if ground.labels[f].family == family), None)
-            if base is None or base not in pool.ids:
-                continue
-            members = [name for name in pool.ids if ground.labels[name].family == family]
-            candidates = [name for name in members if name not in (child, base)]
+            candidates = [
+                name
+                for name in pool.ids
+                if ground.labels[name].family == family
+                and name not in (child, base)
+                and (among_all or _is_fair(ground.truth, name, child))
+            ]
             n += 1
-            right += set(unmixed(pool, child, base, candidates)) == model.parent_names
+            right += set(unmixed(pool, child, base, candidates)) == model.parent_names - {base}
     return _rate(right, n)
+
+
+def _is_fair(truth: Truth, name: str, child: str) -> bool:
+    return truth.models[name].kind not in _LOSSY and child not in truth.ancestors(name)
 
 
 # numbers

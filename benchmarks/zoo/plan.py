@@ -7,7 +7,7 @@ dealt to train, validation and test: nothing that calibration has seen is tested
 
 In every family there are the traps of descent: siblings and a grandchild trained on the *same*
 text, long chains, changes of a twentieth of a percent and of half. What else a family holds is
-dealt out in turn, so that every kind stands in every split.
+dealt out in turn within every split.
 """
 
 from __future__ import annotations
@@ -95,10 +95,13 @@ def plan(
     """
     nodes: list[Node] = []
     drawers = {split: MergeDrawer(_random(seed, split)) for split in dict.fromkeys(SPLITS)}
-    for configuration in configurations:
+    for place, configuration in enumerate(configurations):
+        dealt = dict.fromkeys(SPLITS, 2 * place)
         for number in range(n_founders):
             split = SPLITS[number % len(SPLITS)]
-            family = _Family(configuration, number, split, seed, effort, drawers[split])
+            turn = dealt[split]
+            dealt[split] += 1
+            family = _Family(configuration, number, split, turn, seed, effort, drawers[split])
             family.breed()
             nodes += family.nodes
     return tuple(nodes)
@@ -111,11 +114,16 @@ def _random(*key: object) -> np.random.Generator:
 
 @dataclass
 class _Family:
-    """One family in the making. Methods add nodes and return their names."""
+    """One family in the making. Methods add nodes and return their names.
+
+    `turn` counts families of a split, from another start in every configuration, so that what is
+    dealt out in turn reaches every split.
+    """
 
     configuration: str
     number: int
     split: str
+    turn: int
     seed: int
     effort: float
     merges: MergeDrawer
@@ -164,7 +172,7 @@ class _Family:
             self.codes(line)
             if self.configuration not in _UNMERGEABLE:
                 self.plain_merges(founder, line, 3)
-                if self.number % 3 == 1:
+                if self.turn % 3 == 1:
                     self.merge_then_tuned(founder, line)
 
     # training
@@ -195,7 +203,7 @@ class _Family:
         dtype = str(self.random.choice(["BF16", "F32", "F16"], p=[0.75, 0.15, 0.1]))
         init_seed = self._seed()
         founder = self.add(self._pretrain(init_seed, dtype))
-        if self.number % 4 == 2:
+        if self.turn % 4 == 2:
             twin = self.add(self._pretrain(init_seed, "BF16", same_init_as=founder))
             self.tuned(twin, self.texts[0])
         return founder
@@ -226,7 +234,7 @@ class _Family:
         barely = self.nudged(third, four)
         continued = self.add(
             FineTune(
-                founder if self.number % 2 else third,
+                founder if self.turn % 2 else third,
                 {three: 0.6, four: 0.4},
                 self._steps(250, 450),
                 self._rate(8e-4, 8e-3),
@@ -236,7 +244,7 @@ class _Family:
             )
         )
         late = self.tuned(continued, two)
-        rank = _RANKS[self.number % len(_RANKS)]
+        rank = _RANKS[self.turn % len(_RANKS)]
         adapted = self.add(LoraMerge(self._adapter(first, four, rank)))
         return [first, twin, third, grandchild, convergent, deep, barely, continued, late, adapted]
 
@@ -248,8 +256,8 @@ class _Family:
     # lossy and exact copies
 
     def copies(self, founder: str, line: Sequence[str]) -> None:
-        source = line[self.number % 5]
-        turn = self.number % 4
+        source = line[self.turn % 5]
+        turn = self.turn % 4
         if turn == 0:
             self.add(Copy(source))
         elif turn == 1:
@@ -259,13 +267,13 @@ class _Family:
             self.tuned(cast, self.texts[4])
 
     def codes(self, line: Sequence[str]) -> None:
-        source = line[(self.number + 1) % 5]
-        self.add((Int8 if self.number % 2 else Float8)(source))
+        source = line[(self.turn + 1) % 5]
+        self.add((Int8 if self.turn % 2 else Float8)(source))
 
     def quantised_siblings(self, line: Sequence[str]) -> None:
         """A model and a sibling a tenth of a percent away, both quantised in one format."""
         source, close = line[2], line[6]
-        kind = _GGUF[self.number % len(_GGUF)]
+        kind = _GGUF[self.turn % len(_GGUF)]
         self.add(Gguf(source, kind))
         self.add(Gguf(close, kind))
         self.codes(line)
@@ -273,9 +281,9 @@ class _Family:
     # vocabulary, disguises, layers
 
     def vocabulary(self, line: Sequence[str]) -> None:
-        source = line[(self.number + 2) % 5]
-        turn = self.number % 4
-        tokens = tuple(f"<|extra_{n}|>" for n in range(8 * (1 + self.number % 3)))
+        source = line[(self.turn + 2) % 5]
+        turn = self.turn % 4
+        tokens = tuple(f"<|extra_{n}|>" for n in range(8 * (1 + self.turn % 3)))
         if turn == 0:
             self.add(AppendVocabulary(source, tokens, self._seed()))
         elif turn == 1:
@@ -288,16 +296,16 @@ class _Family:
 
     def disguises(self, line: Sequence[str]) -> None:
         names = [n for n in DISGUISES if n != "rotation" or self.configuration == "llama"]
-        self.add(Disguise(line[self.number % 5], names[self.number % len(names)], self._seed()))
-        if self.number % 2:
-            self.add(PermuteUnits(line[(self.number + 1) % 5], self._seed()))
+        self.add(Disguise(line[self.turn % 5], names[self.turn % len(names)], self._seed()))
+        if self.turn % 2:
+            self.add(PermuteUnits(line[(self.turn + 1) % 5], self._seed()))
         else:
-            relative = (0.001, 0.003, 0.01, 0.03)[self.number // 2 % 4]
-            self.add(Noise(line[(self.number + 1) % 5], relative, self._seed()))
+            relative = (0.001, 0.003, 0.01, 0.03)[self.turn // 2 % 4]
+            self.add(Noise(line[(self.turn + 1) % 5], relative, self._seed()))
 
     def layers(self, founder: str, line: Sequence[str]) -> None:
         n = self.n_layers
-        turn = self.number % 4
+        turn = self.turn % 4
         if turn == 0:
             self.add(KeepLayers(line[1], tuple(k for k in range(n) if k != n // 2)))
         elif turn == 1:  # two that kept disjoint layers of a model nobody published
@@ -311,7 +319,7 @@ class _Family:
             self.add(KeepUnits(line[3], 3 * self.n_units // 4))
 
     def surgery(self, founder: str, line: Sequence[str]) -> None:
-        turn = self.number % 4
+        turn = self.turn % 4
         if turn == 0:
             self.add(Abliterate(line[0], self.texts[0], self.texts[1]))
         elif turn == 1:
@@ -329,7 +337,7 @@ class _Family:
                 )
             )
         else:
-            self.add(Moe(line[0], (line[0], line[2], line[5])[: 2 + self.number % 2], self._seed()))
+            self.add(Moe(line[0], (line[0], line[2], line[5])[: 2 + self.turn % 2], self._seed()))
 
     # merges
 
@@ -347,7 +355,7 @@ class _Family:
         return [first, twin, third, grandchild, convergent, deep, barely, adapted]
 
     def special_merge(self, founder: str, line: Sequence[str]) -> None:
-        turn = self.number % 5
+        turn = self.turn % 5
         models = self._mergeable(line)
         if turn == 0:  # in two stages
             stage = self.merge(models[:3], founder, "linear")
@@ -356,7 +364,7 @@ class _Family:
             self.merge_then_tuned(founder, line)
         elif turn == 2:  # with a parent missing from the catalogue
             unseen = self.tuned(founder, self.texts[5], withheld=True)
-            method = ("linear", "slerp", "ties")[self.number % 3]
+            method = ("linear", "slerp", "ties")[self.turn % 3]
             self.merge([line[2], unseen], founder, method)
         elif turn == 3:
             merged = self.merge(models, founder, "slerp")
@@ -365,6 +373,6 @@ class _Family:
             self.merge([line[9], line[2]], founder, "linear")
 
     def merge_then_tuned(self, founder: str, line: Sequence[str]) -> None:
-        method = ("slerp", "linear", "task_arithmetic")[self.number // 3 % 3]
+        method = ("slerp", "linear", "task_arithmetic")[self.turn // 3 % 3]
         merged = self.merge(self._mergeable(line)[:4], founder, method)
         self.tuned(merged, self.texts[4], 8e-5)

@@ -68,6 +68,10 @@ _BASED: Final = frozenset(  # on a common base, which is no parent by itself
 _SPARSE: Final = frozenset(
     {"ties", "dare_ties", "dare_linear", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties"}
 )
+_DENSITY_BOUNDS: Final = {  # with mergekit's defaults of epsilon (.15) and gamma (.01)
+    "della": (0.2, 0.8), "della_linear": (0.2, 0.8), "breadcrumbs": (0.0, 0.85),
+    "breadcrumbs_ties": (0.0, 0.85),
+}  # fmt: skip
 _UNWEIGHTED: Final = frozenset({"model_stock", "sce", "karcher", "arcee_fusion", "nearswap"})
 
 
@@ -137,10 +141,8 @@ class MergeDrawer:
                 weight = self._of(_GRADIENTS) if gradients else self._of(_WEIGHTS)
                 parameters["weight"] = list(weight) if isinstance(weight, tuple) else weight
             if method in _SPARSE:
-                # These cut the largest too, and a share of one would be cut below nothing.
-                density = self._of(_DENSITIES)
-                is_cut = method.startswith(("della", "breadcrumbs"))
-                parameters["density"] = min(density, 0.85) if is_cut else density
+                low, high = _DENSITY_BOUNDS.get(method, (0.0, 1.0))
+                parameters["density"] = min(max(self._of(_DENSITIES), low), high)
             yield {"model": name} | ({"parameters": parameters} if parameters else {})
 
     def _parameters(self, method: str) -> dict[str, Any]:

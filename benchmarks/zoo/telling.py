@@ -18,7 +18,7 @@ def tell(facts: Mapping[str, Any]) -> str:
         "|---|---|",
         *(f"| {question} | {answer} |" for question, answer in _rows(facts)),
         "",
-        "| configuration | independent pairs | "
+        "| configuration | independent pairs (of families) | "
         + " | ".join(f"p ≤ {alpha}" for alpha in next(iter(facts["null"].values()))["rates"])
         + " |",
         "|---|---|---|---|---|",
@@ -28,7 +28,7 @@ def tell(facts: Mapping[str, Any]) -> str:
             f"{rate['rate']:.2g} ({rate['low']:.2g}–{rate['high']:.2g})"
             for rate in null["rates"].values()
         )
-        lines.append(f"| {name} | {null['n']:,} | {rates} |")
+        lines.append(f"| {name} | {null['n']:,} ({null['n_family_pairs']}) | {rates} |")
     lines += ["", "| kind | parent right |", "|---|---|"]
     lines += [
         f"| {kind} | {_rate(rate)} |"
@@ -42,8 +42,9 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     parents, merges = lineage["parents"], lineage["merges"]
     auc = "–" if pairs["auc"] is None else f"{pairs['auc']:.5f}"
     yield "related pairs: AUC", f"{auc} ({pairs['n_related']:,} against {pairs['n_independent']:,})"
+    yield "related pairs that could not be compared", f"{pairs['n_related_untestable']:,}"
     yield (
-        "true positives at no false one",
+        "true positives at no false one, of all",
         _rate(pairs["true_positive_rate_at_no_false"]),
     )
     yield "  equal configurations, called related", _rate(rules["configurations_equal"]["false"])
@@ -62,6 +63,10 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "merge parents: F1", "–" if merges["f1"] is None else f"{merges['f1']:.3f}"
     yield "merge parents: exact sets", _rate(merges["exact_sets"])
     yield "  non-negative least squares, base known", _rate(rules["least_squares_merges"])
+    yield (
+        "  the same, without copies, merges and descendants",
+        _rate(rules["least_squares_merges_without_copies"]),
+    )
     yield "merge method", _rate(merges["methods"])
     for how, error in merges["coefficient_error"].items():
         mean = "–" if error["mean"] is None else f"{error['mean']:.4f}"

@@ -62,7 +62,6 @@ __all__ = ["Made", "make"]
 _REARRANGED = (
     KeepLayers, KeepUnits, PermuteUnits, Disguise, ReindexVocabulary, MergekitMerge,
 )  # fmt: skip
-_OWN_SHARES = ("model_stock", "sce", "nearswap", "arcee_fusion")
 _FLOAT8 = {"activation_scheme": "dynamic", "quant_method": "fp8"}
 _INT8 = {"quant_method": "int8-absmax", "granularity": "row"}
 
@@ -93,7 +92,7 @@ def make(model: str, recipe: Recipe, root: Path, scratch: Path) -> Made:
     if len(parents) == 1 and not isinstance(recipe, _REARRANGED):
         change = relative_change(state_of(result), state_of(shop.load(parents[0][0])))
     shares = None
-    if isinstance(recipe, MergekitMerge) and recipe.config["merge_method"] in _OWN_SHARES:
+    if isinstance(recipe, MergekitMerge) and ancestry_of(recipe).extra.get("own_shares"):
         shares = measured_shares(result, recipe, shop)
     return Made(model, losses, change, shares)
 

@@ -55,12 +55,13 @@ def measured_shares(
 ) -> dict[str, float]:
     """Least squares of the merge's change from the base on its parents' changes."""
     line = ancestry_of(recipe)
-    base = state_of(shop.load(str(line.base)))
+    base_name = str(recipe.config["base_model"])
+    base = state_of(shop.load(base_name))
 
     def change(state: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return torch.cat([(state[n] - base[n]).flatten().double() for n in base])
 
-    names = [name for name, _ in line.parents if name != line.base]
+    names = [name for name, _ in line.parents if name != base_name]
     changes = torch.stack([change(state_of(shop.load(name))) for name in names], dim=1)
     found = torch.linalg.lstsq(changes, change(state_of(result))[:, None]).solution.flatten()
     return {name: round(float(share), 4) for name, share in zip(names, found, strict=True)}

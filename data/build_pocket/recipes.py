@@ -20,6 +20,11 @@ __all__ = [
 
 MergeConfig = Mapping[str, object]
 
+# The shares of these follow from the weights, not from the recipe; of the first two, the base is
+# one of the parents.
+_MIXING_THE_BASE = frozenset({"nearswap", "arcee_fusion"})
+_OWN_SHARES = _MIXING_THE_BASE | {"model_stock", "sce"}
+
 
 @dataclass(frozen=True, slots=True)
 class Pretrain:
@@ -317,9 +322,13 @@ def _merge_ancestry(config: MergeConfig) -> Ancestry:
     method = str(config["merge_method"])
     if method == "passthrough":
         return _passthrough_ancestry(config)
-    if "t" in config.get("parameters", {}):  # type: ignore[operator]
+    if method == "slerp":
         return _interpolated_ancestry(config, method)
     base = config.get("base_model")
+    if method in _MIXING_THE_BASE:
+        names = [str(entry["model"]) for entry in _sources(config)]
+        shares = {name: 1 / len(names) for name in names}
+        return Ancestry("merge", tuple(shares.items()), method=method, extra={"own_shares": True})
     entries = [entry for entry in _sources(config) if entry["model"] != base]
     weights = {e["model"]: e.get("parameters", {}).get("weight", 1.0) for e in entries}
     varying = {n: w for n, w in weights.items() if not isinstance(w, int | float)}
@@ -330,7 +339,8 @@ def _merge_ancestry(config: MergeConfig) -> Ancestry:
         tuple((name, share / total) for name, share in shares.items()),
         method=method,
         base=str(base) if base else None,
-        extra={"varying_weights": varying} if varying else {},
+        extra=({"varying_weights": varying} if varying else {})
+        | ({"own_shares": True} if method in _OWN_SHARES else {}),
     )
 
 

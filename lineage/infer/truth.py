@@ -82,7 +82,10 @@ class Truth:
         first: dict[str, str] = {}
         for name, model in self.models.items():
             if model.same_init is not None:
-                first[name] = min(name, model.same_init)
+                joined = {name, model.same_init}
+                groups = {first[one] for one in joined if one in first}
+                joined |= {one for one, group in first.items() if group in groups}
+                first.update(dict.fromkeys(joined, min(joined)))
         return first
 
     def are_related(self, a: str, b: str) -> bool:
@@ -139,7 +142,8 @@ def _read_models(entries: Iterable[tuple[str, Any]]) -> dict[str, TrueModel]:
                 tuple((str(parent), int(layer)) for parent, layer in fields.get("layer_map") or ()),
                 None if fields.get("rank") is None else int(fields["rank"]),
                 fields.get("same_init_as"),
-                not isinstance(fields.get("t"), list) and "varying_weights" not in fields,
+                not isinstance(fields.get("t"), list)
+                and not fields.keys() & {"varying_weights", "own_shares"},
                 tuple(str(one["id"]) for one in fields.get("true_parents") or ()),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
