@@ -13,9 +13,10 @@ from gguf.quants import quantize
 
 from lineage.infer.assemble import infer_lineage
 from lineage.infer.change import describe_change, numerical_rank
-from lineage.infer.descent import choose_root
+from lineage.infer.descent import resolve_descent, resolve_family
 from lineage.infer.geometry import make_pool
 from lineage.infer.quantised import dequantised, method_of, replay_codes
+from lineage.infer.relatedness import bit_equality
 from lineage.model import Grade, Kind
 from lineage.weights.encodings import decode_rows, round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
@@ -38,14 +39,14 @@ def parents(finding):
 
 
 def mix(weights, *models):
-    total = np.float32(sum(weights))
-    return {
-        key: round_to(
-            "BF16",
-            sum((np.float32(w) * m[key] for w, m in zip(weights, models, strict=True))) / total,
-        )
-        for key in models[0]
-    }
+    """A linear merge, each product added before it is rounded, as fused operations do."""
+    merged = {}
+    for key in models[0]:
+        total = np.zeros_like(models[0][key])
+        for weight, model in zip(weights, models, strict=True):
+            total = (total + np.float64(np.float32(weight)) * model[key]).astype(np.float32)
+        merged[key] = round_to("BF16", total / np.float32(np.sum(np.array(weights, np.float32))))
+    return merged
 
 
 def slerp(t, a, b):
@@ -102,6 +103,22 @@ def test_chains_and_siblings_are_told_apart_though_trained_on_the_same_text(herd
         assert found[child].p_value < 1e-6
 
 
+def test_without_dates_no_step_is_turned_round_and_most_are_decided(herd):
+    _, models = herd
+    found = infer(models, dated=False)
+    assert found["z/base"].kind is Kind.FOUNDER
+    true = {
+        "a/one": "z/base", "a/two": "a/one", "a/three": "a/two", "a/four": "a/three",
+        "b/one": "z/base", "b/two": "z/base", "b/small": "z/base",
+    }  # fmt: skip
+    decided = {child: parents(found[child]) for child in true if found[child].parents}
+    assert decided == {child: {true[child]: 1.0} for child in decided}
+    assert len(decided) >= 4
+    for child in true.keys() - decided.keys():
+        assert found[child].grade is Grade.ABSTAIN
+        assert found[child].ties == (true[child],)
+
+
 def test_no_finding_says_nan_and_every_finding_has_evidence_or_a_note(herd):
     _, models = herd
     for finding in infer(models).values():
@@ -122,6 +139,24 @@ def test_a_linear_merge_replays_with_its_weights_and_its_recipe(herd, weights):
     recipe = yaml.safe_load(found.recipe_yaml)
     assert recipe["merge_method"] == "linear"
     assert {entry["model"] for entry in recipe["models"]} == {"a/one", "b/two"}
+
+
+@pytest.mark.parametrize("weights", [(0.2, 0.4), (0.14, 0.5, 0.2), (1.0, 0.3, 0.5)])
+def test_weights_that_do_not_add_up_and_the_order_of_parents_are_recovered(herd, weights):
+    _, models = herd
+    names = ["b/two", "a/one", "b/small"][: len(weights)]
+    merged = mix(weights, *(models[name] for name in names))
+    found = infer({**models, "m/merge": merged})["m/merge"]
+    assert (found.grade, found.method) == (Grade.PROVED, "linear")
+    assert found.evidence[0].value == 1.0
+    recipe = yaml.safe_load(found.recipe_yaml)
+    again = mix(
+        [entry["parameters"]["weight"] for entry in recipe["models"]],
+        *(models[entry["model"]] for entry in recipe["models"]),
+    )
+    assert all((again[key] == merged[key]).all() for key in merged)
+    shares = np.array(weights) / sum(weights)
+    assert parents(found) == pytest.approx(dict(zip(names, shares, strict=True)), abs=1e-9)
 
 
 def test_a_linear_merge_of_three_replays(herd):
@@ -172,6 +207,55 @@ def test_a_merge_does_not_turn_its_parents_into_its_children(herd):
     found = infer(models | {"m/merge": merged})
     assert parents(found["a/one"]) == {"z/base": 1.0}
     assert parents(found["b/two"]) == {"z/base": 1.0}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("size", [0.003, 0.02])
+def test_parents_of_a_merge_never_become_its_children(seed, size):
+    h = Herd(seed)
+    base = stored(h.founder())
+    a, b, c = h.train(base, size), h.train(base, size), h.train(base, 1.2 * size)
+    models = {"f/base": base, "a/a": a, "b/b": b, "c/c": c, "m/m": mix((0.5, 0.5), a, b)}
+    pool = make_pool([fingerprint(name, weights) for name, weights in models.items()])
+    free = ["f/base", "a/a", "b/b", "c/c"]
+    found = resolve_descent(pool, "f/base", free[1:], {}, {"m/m": ("a/a", "b/b")})
+    assert {one.child: one.parents[0][0] for one in found} == dict.fromkeys(free[1:], "f/base")
+    family = resolve_family(pool, free, {}, {"m/m": ("a/a", "b/b")})
+    for one in family.descents:
+        if one.parents[0][0] == "m/m":
+            assert one.child not in ("a/a", "b/b")
+            assert not one.decided
+
+
+def test_a_family_of_equal_models_and_a_family_of_one_are_drawn():
+    h = Herd(9)
+    base = stored(h.founder())
+    pool = make_pool([fingerprint(name, base) for name in ("a/a", "b/b", "c/c")])
+    family = resolve_family(pool, list(pool.ids), {}, {})
+    assert not any(one.decided for one in family.descents)
+    alone = make_pool([fingerprint("a/a", base)])
+    assert resolve_family(alone, ["a/a"], {}, {}).founder == "a/a"
+
+
+def test_an_adapter_merged_in_full_precision_leaves_no_share_to_speak_of():
+    h = Herd(10)
+    base = stored(h.founder(), "F32")
+    adapted = {
+        key: values
+        + np.float32(0.01)
+        * np.outer(
+            h.rng.standard_normal(values.shape[0]), h.rng.standard_normal(values.shape[1])
+        ).astype(np.float32)
+        if values.ndim == 2
+        else values
+        for key, values in base.items()
+    }
+    other = h.train(base, 0.01, dtype="F32")
+    models = {"f/base": base, "a/adapted": adapted, "o/other": other}
+    pool = make_pool([fingerprint(name, weights, "F32") for name, weights in models.items()])
+    share, error = pool.carried("f/base", "a/adapted").share("o/other")
+    assert np.isnan(share)
+    assert error == np.inf
 
 
 def test_a_fine_tuned_merge_descends_from_the_merge(herd):
@@ -308,6 +392,30 @@ def test_a_quantisation_of_an_absent_model_abstains():
     found = infer(models)["q/gguf"]
     assert found.grade is Grade.ABSTAIN
     assert not found.parents
+
+
+def test_a_quantisation_that_nothing_can_be_compared_with_abstains():
+    h = Herd(33)
+    base = {
+        key: np.resize(values, (*values.shape[:-1], 64 if values.shape[-1] == D else 96))
+        for key, values in stored(h.founder()).items()
+    }
+    other = {key: values[..., : values.shape[-1] // 2] for key, values in base.items()}
+    for models in ({}, {"z/other": other}):
+        found = infer({**models, "q/gguf": quantised("q/gguf", base, "Q8_0")})["q/gguf"]
+        assert (found.kind, found.grade) == (Kind.QUANTIZED, Grade.ABSTAIN)
+        assert not found.parents
+
+
+def test_models_that_share_rows_and_not_widths_have_no_words_in_common():
+    h = Herd(34)
+    base = stored(h.founder())
+    narrow = {
+        key: values[..., :60] if key.role == "down" else values for key, values in base.items()
+    }
+    a, b = fingerprint("a", base), fingerprint("b", narrow)
+    assert bit_equality(a, b) == 1.0  # of all the others
+    infer({"a": base, "b": narrow})
 
 
 def plain(matrix, rows, *, transposed=False):
@@ -554,7 +662,7 @@ def test_the_founder_wins_by_pooled_evidence_against_one_wrong_date(herd):
     pool = make_pool([fingerprint(name, models[name]) for name in names])
     dates = {name: BIRTH + timedelta(days=i) for i, name in enumerate(sorted(names))}
     dates["z/base"] = BIRTH - timedelta(days=5)
-    assert choose_root(pool, names, dates).model == "z/base"
+    assert resolve_family(pool, names, dates, {}).founder == "z/base"
 
 
 def test_adapters_abstain():

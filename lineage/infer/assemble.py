@@ -17,7 +17,7 @@ import numpy as np
 
 from lineage.infer.adapters import adapter_base, adapter_rank
 from lineage.infer.change import Change, describe_change, frozen_share
-from lineage.infer.descent import Descent, choose_root, date_log_odds, resolve_descent
+from lineage.infer.descent import DECIDED, Descent, resolve_descent, resolve_family
 from lineage.infer.geometry import Pool, make_pool
 from lineage.infer.identity import Copy, find_copy, is_duplicate
 from lineage.infer.layers import expert_origin, layer_digests, layer_origin, similar_layers
@@ -30,6 +30,7 @@ from lineage.infer.replay import (
     replay_slerp,
     replay_task_arithmetic,
 )
+from lineage.infer.rooting import date_log_odds
 from lineage.model import (
     Evidence,
     Finding,
@@ -311,6 +312,15 @@ def _settle_quantised(family: _Family) -> None:
             if (replayed := replay_codes(fingerprint, family.members[name])) is not None
         ]
         if not tried:
+            family.settle(
+                Finding(
+                    child,
+                    Kind.QUANTIZED,
+                    Grade.ABSTAIN,
+                    method=method_of(fingerprint),
+                    note="no model of the catalogue can be compared with its codes",
+                )
+            )
             continue
         top = max(share for share, _, _ in tried)
         best = [(evidence, name) for share, evidence, name in tried if share >= top - 1e-9]
@@ -491,17 +501,18 @@ def _settle_group(family: _Family, group: Sequence[str]) -> None:
     ]
     if not free:
         return
-    if rearranged and list(group) != _shape_groups(family)[0]:
+    is_first = list(group) == _shape_groups(family)[0]
+    if rearranged and not is_first:
         # A rearranged model and what was trained from it: the rearranged one is the root.
-        root, decided = min(rearranged, key=lambda name: _birth(family.dates, name)), True
+        root = min(rearranged, key=lambda name: _birth(family.dates, name))
+        descents = resolve_descent(pool, root, free, family.dates, family.known_parents())
     else:
-        chosen = choose_root(pool, free, family.dates)
-        root, decided = chosen.model, chosen.decided
-        family.settle(_founder(family, root, chosen.log_odds))
-    for descent in resolve_descent(
-        pool, root, [n for n in free if n != root], family.dates, family.known_parents()
-    ):
-        family.settle(_descent_finding(family, descent, root, decided))
+        found = resolve_family(pool, free, family.dates, family.known_parents())
+        root, descents = found.founder, found.descents
+        surgery = None if is_first else _similar_origin(family, root)
+        family.settle(surgery or _founder(root, found.log_odds))
+    for descent in descents:
+        family.settle(_descent_finding(family, descent, root))
 
 
 def _settle_surgery(family: _Family, pool: Pool) -> None:
@@ -537,25 +548,25 @@ def _settle_surgery(family: _Family, pool: Pool) -> None:
             )
 
 
-def _founder(family: _Family, name: str, log_odds: float) -> Finding:
-    surgery = _similar_origin(family, name)
-    if surgery is not None:
-        return surgery
+def _founder(name: str, log_odds: float) -> Finding:
     facts: tuple[Evidence, ...] = ()
     if np.isfinite(log_odds):
         facts = (
             Evidence(
                 "root_log_odds",
                 log_odds,
-                f"root of its family by arrows and dates, log-odds {log_odds:.1f} to the next best",
+                f"root of its family by arrows, rounding and dates, log-odds {log_odds:.1f} to all "
+                "others",
             ),
         )
     return Finding(
         name,
         Kind.FOUNDER,
-        Grade.INFERRED,
+        Grade.INFERRED if log_odds >= DECIDED else Grade.ABSTAIN,
         evidence=facts,
-        note="no parent among the models that were read",
+        note="no parent among the models that were read"
+        if log_odds >= DECIDED
+        else "likelier the founder than any other, but not nine times likelier than all of them",
     )
 
 
@@ -579,6 +590,8 @@ def _similar_origin(family: _Family, name: str) -> Finding | None:
 
 
 def _settle_merges(family: _Family, pool: Pool) -> None:
+    # Without dates the base of a merge is looked for in the middle of its family.
+    central = dict(zip(pool.ids, pool.squared_distance.sum(axis=0), strict=True))
     for child in pool.ids:
         if child in family.findings:
             continue
@@ -590,7 +603,7 @@ def _settle_merges(family: _Family, pool: Pool) -> None:
             and not _is_rearranged_from(family, name, child)
         ]
         dtype = family.members[child].dtype
-        oldest = sorted(candidates, key=lambda name: _birth(family.dates, name))
+        oldest = sorted(candidates, key=lambda name: (_birth(family.dates, name)[0], central[name]))
         for mixture in screen_merge(pool, child, candidates, dtype):
             finding = _merge_finding(pool, child, dtype, mixture, oldest[:_TRIED_BASES])
             if finding is not None:
@@ -643,7 +656,7 @@ def _best_replay(
 ) -> Replay:
     """The recipe that reproduces most words; the simplest where two do equally well."""
     best = replay_linear(pool, child, dtype, mixture)
-    if best.match < _PROVED_REPLAY:
+    if best.match < 1:  # a line comes close to the sphere, and not to the last bit
         slerp = replay_slerp(pool, child, dtype, mixture)
         if slerp is not None and slerp.match > best.match:
             best = slerp
@@ -657,8 +670,17 @@ def _best_replay(
     return best
 
 
-def _descent_finding(family: _Family, descent: Descent, root: str, decided: bool) -> Finding:
+def _descent_finding(family: _Family, descent: Descent, root: str) -> Finding:
     child = descent.child
+    if len(descent.parents) > 1 and not descent.decided:
+        return Finding(
+            child,
+            Kind.MERGE,
+            Grade.ABSTAIN,
+            ties=tuple(name for name, *_ in descent.parents),
+            evidence=descent.evidence,
+            note="carries parts of several relatives, but which came first cannot be told",
+        )
     if len(descent.parents) > 1:
         return Finding(
             child,
@@ -675,7 +697,7 @@ def _descent_finding(family: _Family, descent: Descent, root: str, decided: bool
     parent = descent.parents[0][0]
     change = describe_change(family.members[child], family.members[parent])
     grade = Grade.TIE if descent.ties else Grade.INFERRED
-    if not decided:
+    if not descent.decided:
         return Finding(
             child,
             change.kind,

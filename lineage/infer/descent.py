@@ -1,13 +1,13 @@
 """Who descends from whom among models of one shape, copies taken out and exact merges known.
 
-1. *Root.* Every model is tried as the founder, and the log-likelihoods of the arrows and dates
-   that lead from it to all others, each capped, are pooled: single arrows err often, the pooled
-   root seldom.
-2. *Ancestors.* Seen from the root, X is an ancestor of C when C carries nearly all of X's change
-   (later training wears some of it off: β(C|X) between .80 and 1.04), X does not carry more of C's,
-   and the words that X changed are kept rather than back as they were. A larger share is descent
-   only if three quarters of those words are kept, since parallel training overshoots too. The
-   parent is the ancestor nearest to C; the root if there is none.
+1. *Tree.* From a root, models are placed in the order of their whitened distance. X is an ancestor
+   of C when C carries nearly all of what X did since its own parent (β(C|X) from .85: later
+   training wears some of it off), and the words that X changed are kept rather than back as they
+   were. A share above one is descent only if three quarters of those words are kept, since
+   parallel training overshoots too. Of several ancestors the surest that is no parent of another
+   is the parent; the root if there is none.
+2. *Founder.* The tree's shape needs no direction; all its steps vote on which end is up
+   (:mod:`.rooting`), and it is drawn again from the winner until nothing changes.
 3. *Trained merges.* A child with no such ancestor that carries parts of at least two models, which
    add up, is a merge whose exact recipe is not (yet) known.
 
@@ -16,47 +16,49 @@ The instruments and their measured errors are described in ``docs/inference.md``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import numpy as np
 
 from lineage.infer.geometry import Inheritance, Pool
+from lineage.infer.rooting import StepOdds, date_log_odds, founder_log_odds, is_above
 from lineage.model import Evidence
 
-__all__ = ["Descent", "Root", "choose_root", "resolve_descent"]
+__all__ = ["DECIDED", "Descent", "Family", "first_guess", "resolve_descent", "resolve_family"]
+
+Dates = Mapping[str, datetime | None]
 
 _ARROW_SCALE = 3.0
 _EDGE_CAP = 3.0
-_DATE_LOG_ODDS = 5.0
 _MAX_VOTES = 3
-_SAME_TIME = timedelta(hours=1)
-_DECIDED = 1.0
-_LEAST_SHARE = 0.80
+DECIDED = float(np.log(9))
+"""Nine to one: below, a direction is not asserted."""
+_ROUNDS = 4
+_SAME_DISTANCE = 0.03
+_TURNED = 1.5
+_LEAST_SHARE = 0.85
 _LARGEST_SHARE = 1.04
-_NEAR_COPY = 0.05
 _CLEARLY_KEPT = 0.75
 _NOT_REVERTED = 0.45
 _MIN_WORDS = 1000
 _N_ERRORS = 2.5
-_MAX_ERROR = 0.04
+_MAX_ERROR = 0.06
 _MIN_SHARE = 0.12
 _SHARE_ERRORS = 4.0
 _WHOLE_SHARE = 0.9
+_MAX_FITTED = 24
+"""Relatives that are fitted at once, those that explain most by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
-class Root:
-    """The model that everything else descends from, and the log-odds against the next best."""
+class Family:
+    """The founder of models of one shape, its log-odds against the others, where these stand."""
 
-    model: str
+    founder: str
     log_odds: float
-
-    @property
-    def decided(self) -> bool:
-        """Whether the evidence is worth an assertion."""
-        return self.log_odds >= _DECIDED
+    descents: tuple[Descent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +70,17 @@ class Descent:
     """Parent, share, standard error of the share."""
     ties: tuple[str, ...]
     evidence: tuple[Evidence, ...]
+    log_odds: float = float("inf")
+    """That the step leads this way and not back."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether the direction is worth an assertion."""
+        return self.log_odds >= DECIDED
 
 
-def date_log_odds(
-    child: str, parent: str, dates: Mapping[str, datetime | None], cap: float = _DATE_LOG_ODDS
-) -> float:
-    """Log-odds that `parent` came first, from upload dates; 0 when unknown or equal."""
-    born, origin = dates.get(child), dates.get(parent)
-    if born is None or origin is None or abs(born - origin) < _SAME_TIME:
-        return 0.0
-    return cap if origin < born else -cap
-
-
-def choose_root(pool: Pool, nodes: Sequence[str], dates: Mapping[str, datetime | None]) -> Root:
-    """Choose the founder of one family by pooled evidence.
+def first_guess(pool: Pool, nodes: Sequence[str], dates: Dates) -> str:
+    """A founder to draw the first tree from, by a vote.
 
     Every other model votes on every candidate R with its arrow ``⟨X−R, R⟩/‖X−R‖²`` (about 0 from
     the founder, −½ from a sibling, below from a descendant), trusted less the larger its standard
@@ -96,7 +95,7 @@ def choose_root(pool: Pool, nodes: Sequence[str], dates: Mapping[str, datetime |
     if not nodes:
         raise ValueError("a family needs at least one model")
     if len(nodes) == 1:
-        return Root(nodes[0], float("inf"))
+        return nodes[0]
     index = [pool.ids.index(name) for name in nodes]
     arrow = pool.arrow[np.ix_(index, index)]
     error = pool.arrow_error[np.ix_(index, index)]
@@ -113,15 +112,68 @@ def choose_root(pool: Pool, nodes: Sequence[str], dates: Mapping[str, datetime |
                 arrows += trust * float(np.clip(witness, -_EDGE_CAP, _EDGE_CAP))
             order_in_time += min(0.0, date_log_odds(other, name, dates))
         scores.append(weight * arrows + order_in_time)
-    order = np.argsort(scores)[::-1]
-    return Root(nodes[int(order[0])], float(scores[order[0]] - scores[order[1]]))
+    return nodes[int(np.argmax(scores))]
+
+
+def resolve_family(
+    pool: Pool, free: Sequence[str], dates: Dates, known: Mapping[str, Sequence[str]]
+) -> Family:
+    """Find the founder of a family and the parents of all others.
+
+    A tree is drawn from a first guess, all its steps vote on the founder, and it is drawn again
+    from there until nothing changes.
+
+    Parameters
+    ----------
+    free
+        Models whose parents are asked for; the founder is one of them.
+
+    Raises
+    ------
+    ValueError
+        If `free` is empty.
+    """
+    root = first_guess(pool, free, dates)
+    steps = StepOdds(pool, dates)
+    for _ in range(_ROUNDS):
+        # Seen from a parent of a merge, the founder looks like the merge's child: merges come last.
+        odds = _draw(steps, root, free, known, with_mixtures=False).founder_odds(set(free))
+        best = max(odds, key=lambda name: odds[name])
+        if best == root:
+            break
+        root = best
+    pedigree = _draw(steps, root, free, known)
+    odds = pedigree.founder_odds(set(free))
+    others = [value for name, value in odds.items() if name != root]
+    against = float(np.logaddexp.reduce(others)) if others else float("-inf")
+    undated = pedigree.founder_odds(set(free), dated=False)
+    descents = []
+    for child in free:
+        if child == root:
+            continue
+        descent = pedigree.describe(child)
+        facts = descent.evidence
+        if len(descent.parents) == 1:
+            facts += _undated_fact(descent, is_above(pedigree.parents, child, undated))
+        above = is_above(pedigree.parents, child, odds)
+        descents.append(replace(descent, evidence=facts, log_odds=above))
+    return Family(root, odds[root] - against, tuple(descents))
+
+
+def _undated_fact(descent: Descent, log_odds: float) -> tuple[Evidence, ...]:
+    """How the weights alone direct a step; nothing where it cannot be turned."""
+    if not np.isfinite(log_odds):
+        return ()
+    parent = descent.parents[0][0]
+    words = f"log-odds {log_odds:+.1f} by weights alone that {parent} came first"
+    return (Evidence("direction_log_odds", log_odds, words),)
 
 
 def resolve_descent(
     pool: Pool,
     root: str,
     children: Sequence[str],
-    dates: Mapping[str, datetime | None],
+    dates: Dates,
     known: Mapping[str, Sequence[str]],
 ) -> tuple[Descent, ...]:
     """Find the parents of `children`, all descendants of `root`.
@@ -134,82 +186,214 @@ def resolve_descent(
         Parents that are already established (merges, rearrangements): their children are not
         resolved again, and no ancestor of a model may become its child.
     """
-    seen = pool.instrumented(root)
-    settled = dict(known)
-    found = []
-    for child in children:
-        if child != root:
-            descent = _resolve_one(pool, seen, child, dates, settled)
-            settled[child] = tuple(parent for parent, _, _ in descent.parents)
-            found.append(descent)
-    return tuple(found)
+    pedigree = _draw(StepOdds(pool, dates), root, children, known)
+    return tuple(pedigree.describe(child) for child in children if child != root)
 
 
-def _resolve_one(
-    pool: Pool,
-    seen: Inheritance,
-    child: str,
-    dates: Mapping[str, datetime | None],
+def _draw(
+    steps: StepOdds,
+    root: str,
+    children: Sequence[str],
     known: Mapping[str, Sequence[str]],
-) -> Descent:
-    barred = _descendants(child, known) | {child, seen.reference}
-    others = [
-        name for name in pool.ids if name not in barred and date_log_odds(child, name, dates) >= 0
-    ]
-    c = pool.ids.index(child)
-    ancestors: list[tuple[float, str, float, float]] = []
-    unclear: list[str] = []
-    for name in others:
-        x = pool.ids.index(name)
-        beta, error = float(seen.beta[c, x]), float(seen.beta_error[c, x])
+    *,
+    with_mixtures: bool = True,
+) -> _Pedigree:
+    pedigree = _Pedigree(steps, root, known, with_mixtures)
+    free = [child for child in children if child != root]
+    for child in sorted(free, key=pedigree.travelled):
+        pedigree.place(child)
+    for child in sorted(free, key=pedigree.travelled):
+        pedigree.reconsider(child)
+    return pedigree
+
+
+@dataclass
+class _Pedigree:
+    """A family's tree as it grows from the root, nearest models first.
+
+    C descends from X when it carries what X did since its own parent P: a single step is the
+    shortest ruler for what X alone did, so shares are judged from there and not from the root.
+    """
+
+    steps: StepOdds
+    root: str
+    known: Mapping[str, Sequence[str]]
+    with_mixtures: bool
+    parents: dict[str, str] = field(default_factory=dict)
+    ties: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pool, self.dates = self.steps.pool, self.steps.dates
+        self.seen = self.pool.instrumented(self.root)
+        for name in self.pool.ids:
+            origins = self.known.get(name, ())
+            if name == self.root or not origins:
+                continue
+            # Of several parents none carries the whole: seen from the root a merge is one step.
+            single = len(origins) == 1 and origins[0] in self.pool.ids
+            self.parents[name] = origins[0] if single else self.root
+
+    def travelled(self, name: str) -> float:
+        """How far a model is from the root, in whitened distance."""
+        return float(self.seen.own[self.pool.ids.index(name)])
+
+    def place(self, child: str) -> None:
+        """Find the parent of a new model among those that stand.
+
+        What an ancestor did last is carried most wholly, and later training wears off what was done
+        long ago: so every model is asked for its own last step, whatever stands above it.
+        """
+        barred = self._descendants(child) | {child}
+        mixtures = self._mixtures()
+        plain = [name for name in self.parents if name not in barred and name not in mixtures]
+        passed, unclear = self._ask(child, {name: self.parents[name] for name in plain})
+        above = {self.parents[name] for name in passed}
+        at = (
+            self._surest(child, {n: self.parents[n] for n in passed if n not in above}) or self.root
+        )
+        tried = mixtures if self.with_mixtures else []
+        mixed, _ = self._ask(child, {name: at for name in tried if name not in barred})
+        near = [m for m in mixed if self._distance(child, m) < self._distance(child, at)]
+        if near:
+            at = min(near, key=lambda name: self._distance(child, name))
+        self.parents[child] = at
+        self.ties[child] = tuple(name for name in unclear if self.parents[name] == at)
+
+    def _ask(self, child: str, references: Mapping[str, str]) -> tuple[list[str], list[str]]:
+        """Models whose change since their reference `child` carries, and those it may carry."""
+        passed, unclear = [], []
+        for name, reference in references.items():
+            if date_log_odds(child, name, self.dates) < 0:
+                continue
+            verdict = self._descends(child, name, reference)
+            if verdict is None:
+                unclear.append(name)
+            elif verdict:
+                passed.append(name)
+        return passed, unclear
+
+    def _surest(self, child: str, references: Mapping[str, str]) -> str | None:
+        """Of several whose change `child` seems to carry, the one whose share is surest.
+
+        Relatives that moved in parallel pass too, with wider errors: they share a few directions
+        with the child, an ancestor shares all of its own.
+        """
+
+        def certainty(name: str) -> float:
+            beta, error = self.steps.carried(references[name], name).share(child)
+            return beta / max(error, 1e-12)
+
+        return max(references, key=certainty, default=None)
+
+    def _mixtures(self) -> list[str]:
+        """Models of several known parents: a child of one carries it, wherever one looks from."""
+        return [name for name in self.pool.ids if len(self.known.get(name, ())) > 1]
+
+    def reconsider(self, child: str) -> None:
+        """Turn a step round whose two ends are equally far from the root, if it was the wrong way.
+
+        What a large step left unsettled the next, smaller one may take back: then distance says
+        nothing of the order, and the step's own direction decides.
+        """
+        parent = self.parents[child]
+        if parent == self.root or parent in self.known:
+            return
+        far, near = self.travelled(child), self.travelled(parent)
+        if far - near > _SAME_DISTANCE * far:
+            return
+        odds = self.steps.log_odds(parent, child)
+        if odds > _TURNED:
+            return
+        if odds > -_TURNED:
+            self.ties[child] = (*self.ties.get(child, ()), self.parents[parent])
+            return
+        siblings = [name for name in self._below(parent) if name != child]
+        self.parents[child], self.parents[parent] = self.parents[parent], child
+        for name in sorted(siblings, key=self.travelled):
+            if name not in self.known:
+                self.place(name)
+
+    def founder_odds(self, free: Collection[str], *, dated: bool = True) -> dict[str, float]:
+        """Log-probabilities of the founder, this tree's shape given; undated: by weights alone."""
+        steps = {
+            child: self.steps.log_odds(parent, child)
+            - (0.0 if dated else date_log_odds(child, parent, self.dates))
+            for child, parent in self.parents.items()
+        }
+        return founder_log_odds(self.parents, self.root, steps, set(free) - self.known.keys())
+
+    def _descendants(self, model: str) -> set[str]:
+        """What stands below a model in the tree, and what is known to be made from it."""
+        found: set[str] = set()
+        frontier = {model}
+        while frontier:
+            below = {child for child, parent in self.parents.items() if parent in frontier}
+            made = {child for child, parents in self.known.items() if frontier & set(parents)}
+            frontier = (below | made) - found
+            found |= frontier
+        return found
+
+    def _below(self, name: str) -> list[str]:
+        return [child for child, parent in self.parents.items() if parent == name]
+
+    def _distance(self, a: str, b: str) -> float:
+        ids = self.pool.ids
+        return float(self.pool.squared_distance[ids.index(a), ids.index(b)])
+
+    def _descends(self, child: str, ancestor: str, reference: str) -> bool | None:
+        """Whether `child` carries what `ancestor` did since `reference`; None: cannot be told."""
+        beta, error = self.steps.carried(reference, ancestor).share(child)
         if not np.isfinite(beta) or not np.isfinite(error):
-            continue
+            return False
         slack = _N_ERRORS * error
         if error > _MAX_ERROR:
-            if _LEAST_SHARE - slack <= beta <= _LARGEST_SHARE + slack:
-                unclear.append(name)
-        elif (
-            beta >= _LEAST_SHARE
-            and float(seen.beta[x, c]) < beta + max(slack, _NEAR_COPY)
-            and _keeps_words(pool, child, name, seen.reference, beta <= _LARGEST_SHARE + slack)
-        ):
-            ancestors.append((float(pool.squared_distance[c, x]), name, beta, error))
-    if ancestors:
-        _, parent, beta, error = min(ancestors)
-        facts = (
-            Evidence(
+            plausible = _LEAST_SHARE - slack <= beta <= _LARGEST_SHARE + slack
+            return None if plausible else False
+        return beta >= _LEAST_SHARE and _keeps_words(
+            self.pool, child, ancestor, reference, beta <= _LARGEST_SHARE + error
+        )
+
+    def describe(self, child: str) -> Descent:
+        """Where a model was placed, and why."""
+        parent = self.parents[child]
+        if parent != self.root:
+            above = self.parents.get(parent, self.root)
+            beta, error = self.steps.carried(above, parent).share(child)
+            fact = Evidence(
                 "inherited_share",
                 beta,
                 f"carries {100 * beta:.1f} ± {100 * error:.1f} % of what {parent} had changed "
-                f"since {seen.reference}",
-            ),
-            _arrow_fact(pool, child, parent),
-        )
-        return Descent(child, ((parent, 1.0, error),), (), facts)
-    mixture = _trained_merge(seen, child, others)
-    if mixture is not None:
-        return mixture
-    closest = max(
-        (
-            (beta, name)
-            for name in others
-            if np.isfinite(beta := float(seen.beta[c, pool.ids.index(name)]))
-        ),
-        default=(float("nan"), ""),
-    )
-    facts = (
-        Evidence(
+                f"since {above}",
+            )
+            ties = (parent, *self.ties[child]) if self.ties[child] else ()
+            facts = (fact, _arrow_fact(self.pool, child, parent))
+            return Descent(child, ((parent, 1.0, error),), ties, facts)
+        barred = self._descendants(child) | {child, self.root}
+        others = [
+            name
+            for name in self.pool.ids
+            if name not in barred and date_log_odds(child, name, self.dates) >= 0
+        ]
+        mixture = _trained_merge(self.seen, child, others)
+        if mixture is not None:
+            return mixture
+        fact = self._nearest_miss(child, others)
+        ties = (self.root, *self.ties[child]) if self.ties[child] else ()
+        facts = (fact, _arrow_fact(self.pool, child, self.root))
+        return Descent(child, ((self.root, 1.0, 0.0),), ties, facts)
+
+    def _nearest_miss(self, child: str, others: Sequence[str]) -> Evidence:
+        c = self.pool.ids.index(child)
+        shares = [(float(self.seen.beta[c, self.pool.ids.index(name)]), name) for name in others]
+        beta, name = max((one for one in shares if one[0] <= _LARGEST_SHARE), default=(None, ""))
+        return Evidence(
             "largest_inherited_share",
-            closest[0] if np.isfinite(closest[0]) else None,
-            f"carries the whole change of no other relative (most: {100 * closest[0]:.0f} % of "
-            f"{closest[1]})"
-            if closest[1]
-            else "no earlier relative changed since the founder",
-        ),
-        _arrow_fact(pool, child, seen.reference),
-    )
-    ties = (seen.reference, *unclear) if unclear else ()
-    return Descent(child, ((seen.reference, 1.0, 0.0),), ties, facts)
+            beta,
+            "carries the change of no other relative"
+            if beta is None
+            else f"carries the whole change of no other relative (most: {100 * beta:.0f} % of "
+            f"{name})",
+        )
 
 
 def _keeps_words(pool: Pool, child: str, ancestor: str, reference: str, plausible: bool) -> bool:
@@ -239,11 +423,10 @@ def _arrow_fact(pool: Pool, child: str, parent: str) -> Evidence:
 
 def _trained_merge(seen: Inheritance, child: str, others: Sequence[str]) -> Descent | None:
     """Parents of a merge that was trimmed, rescaled or trained on: joint shares that add up."""
-    movers = [
-        name
-        for name in others
-        if seen.own[seen.ids.index(name)] > 0.02 * seen.own[seen.ids.index(child)]
-    ]
+    c = seen.ids.index(child)
+    able = [x for x in map(seen.ids.index, others) if seen.own[x] > 0.02 * seen.own[c]]
+    likely = sorted(able, key=lambda x: -float(seen.products[:, x, c].sum()) / seen.own[x] ** 0.5)
+    movers = [seen.ids[x] for x in likely[:_MAX_FITTED]]
     shares, errors = seen.shares(child, movers)
     chosen = [
         (name, float(share), float(error))
@@ -262,12 +445,3 @@ def _trained_merge(seen: Inheritance, child: str, others: Sequence[str]) -> Desc
         (),
         (fact,),
     )
-
-
-def _descendants(model: str, known: Mapping[str, Sequence[str]]) -> set[str]:
-    found: set[str] = set()
-    frontier = {model}
-    while frontier:
-        frontier = {child for child, parents in known.items() if frontier & set(parents)} - found
-        found |= frontier
-    return found

@@ -6,7 +6,7 @@ answer different questions:
 *Raw* products give distances, the arrow of an edge ``⟨C−P, P⟩/‖C−P‖²``, and least squares.
 
 *Instrumented* products ``⟨hp(X−R), C−R⟩`` tell descent from convergence. ``hp`` removes the leading
-third of the singular directions of every matrix: models trained on the same text move together in
+half of the singular directions of every matrix: models trained on the same text move together in
 few directions, whereas what a descendant inherits from an ancestor, rounding noise included, is
 all of it. So ``β(C|X) = ⟨hp(X−R), C−R⟩ / ⟨hp(X−R), X−R⟩`` is 1 when X lies on the path from the
 reference R to C, less than 1 when it does not, near 0 for strangers inside the family.
@@ -24,13 +24,15 @@ from numpy.typing import NDArray
 from lineage.weights.fingerprint import Fingerprint
 from lineage.weights.roles import TensorKey
 
-__all__ = ["Inheritance", "Pool", "make_pool"]
+__all__ = ["Carried", "Inheritance", "Pool", "make_pool"]
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
-_REMOVED_SHARE = 1 / 3
+_COARSE = frozenset({"BF16", "F16"})
+_REMOVED_SHARE = 1 / 2
 _MIN_SIDE = 12
+_LEAST_TRACE = 1e-6
 _N_BOOTSTRAP = 200
 
 
@@ -46,11 +48,20 @@ class Pool:
         Tensors that all models share.
     values
         One array a tensor: models × rows × columns.
+    dtypes
+        Number type that each model is stored in; empty where nobody asks.
     """
 
     ids: tuple[str, ...]
     keys: tuple[TensorKey, ...]
     values: tuple[F32, ...]
+    dtypes: tuple[str, ...] = ()
+
+    def common_grid(self, a: str, b: str) -> str:
+        """The coarse number type that two models were rounded to; F32 where they share none."""
+        named = {self.dtypes[self.ids.index(name)] for name in (a, b)} if self.dtypes else set()
+        coarse = named & _COARSE
+        return coarse.pop() if len(coarse) == 1 else "F32"
 
     @cached_property
     def gram(self) -> F64:
@@ -108,17 +119,67 @@ class Pool:
     def instrumented(self, reference: str) -> Inheritance:
         """Inheritance coefficients with paths leading from `reference`."""
         r = self.ids.index(reference)
-        products, counts = [], []
+        products = []
         for values in self.values:
-            rows, columns = values.shape[1:]
-            if min(rows, columns) < _MIN_SIDE:
+            if min(values.shape[1:]) < _MIN_SIDE:
                 continue
             change = values.astype(np.float64) - values[r].astype(np.float64)
             instruments = _high_pass(change).reshape(len(self.ids), -1)
             products.append(instruments @ change.reshape(len(self.ids), -1).T)
-            counts.append(rows * columns)
         stacked = np.stack(products) if products else np.zeros((0, len(self.ids), len(self.ids)))
         return Inheritance(self.ids, reference, stacked)
+
+    def carried(self, reference: str, ancestor: str) -> Carried:
+        """How much of what `ancestor` changed since `reference` every model carries."""
+        r, x = self.ids.index(reference), self.ids.index(ancestor)
+        products = []
+        for values in self.values:
+            if min(values.shape[1:]) < _MIN_SIDE:
+                continue
+            change = values.astype(np.float64) - values[r].astype(np.float64)
+            instrument = _high_pass(change[x : x + 1])[0]
+            products.append(np.tensordot(change, instrument, axes=2))
+        stacked = np.stack(products) if products else np.zeros((0, len(self.ids)))
+        return Carried(self.ids, ancestor, stacked, float(self.squared_distance[x, r]))
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Instrumented products of one change with those of all models.
+
+    Attributes
+    ----------
+    products
+        ``⟨hp(X−R), C−R⟩`` per matrix: matrices × C.
+    moved
+        ``‖X−R‖²`` over all tensors.
+    """
+
+    ids: tuple[str, ...]
+    ancestor: str
+    products: F64
+    moved: float
+
+    def share(self, child: str) -> tuple[float, float]:
+        """``β(C|X)``, and its standard error by bootstrap over matrices.
+
+        NaN if X changed nothing, or nothing but the directions that are removed: an adapter merged
+        in full precision leaves no more.
+        """
+        n_matrices = len(self.products)
+        x, c = self.ids.index(self.ancestor), self.ids.index(child)
+        own = float(self.products[:, x].sum())
+        if own <= _LEAST_TRACE * self.moved:
+            return float("nan"), float("inf")
+        beta = float(self.products[:, c].sum()) / own
+        if n_matrices < 2:
+            return beta, float("inf")
+        rng = np.random.default_rng(0)
+        drawn = rng.multinomial(n_matrices, np.full(n_matrices, 1 / n_matrices), _N_BOOTSTRAP)
+        totals = drawn @ self.products[:, [x, c]]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = totals[:, 1] / np.where(totals[:, 0] > 0, totals[:, 0], np.nan)
+        return beta, float(np.std(ratios, ddof=1))
 
 
 @dataclass(frozen=True)
@@ -148,22 +209,6 @@ class Inheritance:
             beta: F64 = total.T / self.own[None, :]
         beta[:, self.own <= 0] = np.nan
         return beta
-
-    @cached_property
-    def beta_error(self) -> F64:
-        """Standard error of `beta`, by bootstrap over matrices."""
-        n_matrices = len(self.products)
-        if n_matrices < 2:
-            return np.full((len(self.ids), len(self.ids)), np.inf)
-        rng = np.random.default_rng(0)
-        weights = rng.multinomial(n_matrices, np.full(n_matrices, 1 / n_matrices), _N_BOOTSTRAP)
-        flat = self.products.reshape(n_matrices, -1)
-        totals = (weights @ flat).reshape(_N_BOOTSTRAP, *self.products.shape[1:])
-        own = np.einsum("bxx->bx", totals)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            beta = np.swapaxes(totals, 1, 2) / np.where(own > 0, own, np.nan)[:, None, :]
-        spread: F64 = np.std(beta, axis=0, ddof=1)
-        return spread
 
     def shares(self, child: str, relatives: Sequence[str]) -> tuple[F64, F64]:
         """Joint coefficients of `relatives` in `child`, and their standard errors.
@@ -221,7 +266,8 @@ def make_pool(fingerprints: Sequence[Fingerprint]) -> Pool:
         arrays.append(np.stack(stack))
     if not keys:
         raise ValueError("these fingerprints share no tensor")
-    return Pool(tuple(f.repo_id for f in fingerprints), tuple(keys), tuple(arrays))
+    ids = tuple(f.repo_id for f in fingerprints)
+    return Pool(ids, tuple(keys), tuple(arrays), tuple(f.dtype for f in fingerprints))
 
 
 def _gram(values: F32) -> F64:
@@ -230,9 +276,11 @@ def _gram(values: F32) -> F64:
 
 
 def _high_pass(change: F64) -> F64:
-    """Remove the leading third of the singular directions of each matrix (models × r × c)."""
-    u, s, vt = np.linalg.svd(change, full_matrices=False)
-    n_removed = int(np.ceil(_REMOVED_SHARE * s.shape[1]))
-    kept = s.copy()
-    kept[:, :n_removed] = 0
-    return np.asarray((u * kept[:, None, :]) @ vt)
+    """Remove the leading half of the singular directions of each matrix (models × r × c)."""
+    rows, columns = change.shape[1:]
+    if rows > columns:
+        return np.swapaxes(_high_pass(np.swapaxes(change, 1, 2)), 1, 2)
+    n_removed = int(np.ceil(_REMOVED_SHARE * rows))
+    _, directions = np.linalg.eigh(change @ np.swapaxes(change, 1, 2))
+    leading = directions[:, :, rows - n_removed :]
+    return np.asarray(change - leading @ (np.swapaxes(leading, 1, 2) @ change))

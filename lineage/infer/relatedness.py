@@ -149,7 +149,7 @@ def _pairs(
 def common_rows(a: Sample, b: Sample) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The values of the rows that both samples hold, in one order; empty if widths differ."""
     if a.values.shape[1] != b.values.shape[1]:
-        return a.values[:0], b.values[:0]
+        return a.values[:0, :0], b.values[:0, :0]
     if a.rows == b.rows:
         return a.values, b.values
     _, in_a, in_b = np.intersect1d(a.rows, b.rows, return_indices=True)

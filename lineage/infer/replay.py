@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import yaml
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lineage.infer.geometry import Pool
 from lineage.infer.merges import Mixture
-from lineage.weights.encodings import round_to
+from lineage.weights.encodings import TORCH_NAMES, round_to
 from lineage.weights.roles import TensorKey
 
 __all__ = ["Replay", "replay_linear", "replay_slerp", "replay_task_arithmetic"]
@@ -30,10 +30,13 @@ F32 = NDArray[np.float32]
 
 _LINEAR_ABOVE = 0.9995
 """Cosine above which merge tools interpolate on the line instead of the sphere."""
-_TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 _REACH = 4
 """Hundredths around a fitted coefficient that are tried."""
 _SEARCHED_TENSORS = 6
+_PLAUSIBLE = 0.5
+_LARGEST_TOTAL = 300
+"""Hundredths that the weights of a linear merge add up to at most."""
+_N_LIKELY = 16
 _PROVED = 0.99
 _LOST_TO_SIMPLICITY = 0.002
 _ATTENTION = frozenset({"q", "k", "v", "o"})
@@ -53,33 +56,53 @@ class Replay:
 
 
 def replay_linear(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Replay:
-    """One weight per parent for the whole model: ``Σ w X / Σ w``, rounded once."""
+    """One weight per parent for the whole model: ``Σ w X / Σ w``, rounded once.
+
+    The sum is taken parent by parent, so the order in which the recipe lists them decides some last
+    bits: it is recovered too.
+    """
     sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
     raw = mixture.weights(sizes)
     c = pool.ids.index(child)
     p = [pool.ids.index(name) for name in mixture.parents]
     some = [values for values in pool.values if values.ndim == 3 and values.shape[1] > 1]
     some = some[:: max(1, len(some) // _SEARCHED_TENSORS)]
-    searched = max(
-        _round_weights(raw),
-        key=lambda weights: sum(_n_replayed(v, c, p, weights, dtype) for v in some),
+
+    def replayed(order: Sequence[int], weights: Sequence[float]) -> int:
+        return sum(_n_replayed(values, c, order, weights, dtype) for values in some)
+
+    searched = max(_round_weights(raw), key=lambda weights: replayed(p, weights))
+    n_words = sum(values[0].size for values in some)
+    if n_words > replayed(p, searched) >= _PLAUSIBLE * n_words:
+        likely = sorted(
+            _unnormalised(raw), key=lambda weights: -_n_replayed(some[0], c, p, weights, dtype)
+        )
+        some = list(pool.values)
+        searched = max((searched, *likely[:_N_LIKELY]), key=lambda weights: replayed(p, weights))
+    listed = max(
+        permutations(zip(mixture.parents, p, searched, strict=True)),
+        key=lambda entries: replayed([at for _, at, _ in entries], [w for *_, w in entries]),
     )
-    equal = sum(_n_replayed(values, c, p, searched, dtype) for values in pool.values)
+    order, weights = [at for _, at, _ in listed], [weight for *_, weight in listed]
+    equal = sum(_n_replayed(values, c, order, weights, dtype) for values in pool.values)
     recipe = {
         "merge_method": "linear",
-        "models": [
-            {"model": name, "parameters": {"weight": weight}}
-            for name, weight in zip(mixture.parents, searched, strict=True)
-        ],
-        "dtype": _TORCH_NAMES.get(dtype, "float32"),
+        "models": [{"model": name, "parameters": {"weight": weight}} for name, _, weight in listed],
+        "dtype": TORCH_NAMES.get(dtype, "float32"),
     }
-    return Replay("linear", mixture.parents, searched, equal / float(sizes.sum()), _yaml(recipe))
+    return Replay(
+        "linear",
+        tuple(name for name, *_ in listed),
+        tuple(weight / sum(weights) for weight in weights),
+        equal / float(sizes.sum()),
+        _yaml(recipe),
+    )
 
 
 def _n_replayed(
     values: F32, child: int, parents: Sequence[int], weights: Sequence[float], dtype: str
 ) -> int:
-    return int((round_to(dtype, _linear(values[parents], weights)) == values[child]).sum())
+    return _n_equal(round_to(dtype, _linear(values[parents], weights)), values[child])
 
 
 def _round_weights(raw: F64) -> list[tuple[float, ...]]:
@@ -106,11 +129,29 @@ def _round_weights(raw: F64) -> list[tuple[float, ...]]:
     ]
 
 
+def _unnormalised(raw: F64) -> list[tuple[float, ...]]:
+    """Weights as people write them, not adding up to 1, whose shares are near the fit.
+
+    Roundest first. Equal shares in other sizes are kept: they differ in some last bits.
+    """
+    found: dict[tuple[int, ...], None] = {}
+    for grid in (10, 5, 1):
+        for total in range(grid, _LARGEST_TOTAL + 1):
+            hundredths = grid * np.round(raw * total / grid).astype(int)
+            if hundredths.min() > 0:
+                shares = hundredths / hundredths.sum()
+                if np.abs(shares - raw).max() <= _REACH / 100:
+                    found.setdefault(tuple(map(int, hundredths)))
+    return [tuple(n / 100 for n in hundredths) for hundredths in found]
+
+
 def _linear(parents: F32, weights: Sequence[float]) -> F32:
+    """``Σ w X / Σ w`` in float32, each product added unrounded, as processors do by default."""
     total = np.zeros(parents.shape[1:], np.float32)
     for values, weight in zip(parents, weights, strict=True):
-        total += values * np.float32(weight)
-    return total / np.float32(np.float32(np.sum(np.array(weights, np.float32))))
+        product_ = values.astype(np.float64) * np.float64(np.float32(weight))
+        total = (total + product_).astype(np.float32)
+    return total / np.float32(np.sum(np.array(weights, np.float32)))
 
 
 def replay_task_arithmetic(
@@ -164,7 +205,7 @@ def replay_task_arithmetic(
             {"model": name, "parameters": {"weight": weight}}
             for name, weight in zip(parents, weights, strict=True)
         ],
-        "dtype": _TORCH_NAMES.get(dtype, "float32"),
+        "dtype": TORCH_NAMES.get(dtype, "float32"),
     }
     return Replay(
         "task_arithmetic", parents, weights, equal / float(sizes.sum()), _yaml(recipe), base=base
@@ -300,7 +341,7 @@ def _slerp_recipe(
         "base_model": parents[0],
         "models": [{"model": name} for name in parents],
         "parameters": {"t": t},
-        "dtype": _TORCH_NAMES.get(dtype, "float32"),
+        "dtype": TORCH_NAMES.get(dtype, "float32"),
     }
 
 

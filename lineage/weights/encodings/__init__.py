@@ -20,6 +20,7 @@ from lineage.weights.encodings.encoding import Encoding
 from lineage.weights.encodings.ggml import codes_of, decode_ggml, ggml_row_bytes, is_ggml, quantize
 from lineage.weights.encodings.plain import (
     PLAIN_BYTES,
+    TORCH_NAMES,
     decode_plain,
     is_plain,
     plain_row_bytes,
@@ -29,6 +30,7 @@ from lineage.weights.encodings.scaled import SCALED, scaled_codes, scaled_row_by
 
 __all__ = [
     "PLAIN_BYTES",
+    "TORCH_NAMES",
     "Encoding",
     "codes",
     "codes_of",

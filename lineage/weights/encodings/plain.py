@@ -18,12 +18,22 @@ from numpy.typing import NDArray
 from crawler.errors import MalformedError
 from crawler.headers import DTYPE_BITS
 
-__all__ = ["PLAIN_BYTES", "decode_plain", "is_plain", "plain_row_bytes", "round_to"]
+__all__ = [
+    "PLAIN_BYTES",
+    "TORCH_NAMES",
+    "decode_plain",
+    "is_plain",
+    "plain_row_bytes",
+    "round_to",
+]
 
 F32 = NDArray[np.float32]
 
 PLAIN_BYTES = {dtype: bits // 8 for dtype, bits in DTYPE_BITS.items() if not bits % 8}
 """Bytes of one word of every plain dtype whose words are whole bytes."""
+
+TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+"""What PyTorch, and with it mergekit, calls the floats that models are merged in."""
 
 _NUMPY = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I8": "i1", "U8": "u1", "BOOL": "u1", "C64": "<f4",

@@ -1,0 +1,147 @@
+"""One root orients a whole family: every step's evidence of direction, pooled over the tree.
+
+The shape of a family's tree can be read without knowing which end is up (:mod:`.descent`). Each
+step of it then has log-odds that it leads the way it is drawn: from its arrow, from the rounding
+of its words, from dates. Taking another model as founder turns the steps between the two around
+and leaves all others as they are, so one pass over the tree weighs every possible founder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from lineage.infer.geometry import Carried, Pool
+from lineage.infer.rounding import rounding_arrow
+
+__all__ = ["StepOdds", "date_log_odds", "founder_log_odds", "is_above"]
+
+_ARROW_SCALE = 3.0
+_ARROW_CAP = 3.0
+_ROUNDING_CAP = 5.0
+_DATE_LOG_ODDS = 5.0
+_SAME_TIME = timedelta(hours=1)
+
+
+def date_log_odds(
+    child: str, parent: str, dates: Mapping[str, datetime | None], cap: float = _DATE_LOG_ODDS
+) -> float:
+    """Log-odds that `parent` came first, from upload dates; 0 when unknown or equal."""
+    born, origin = dates.get(child), dates.get(parent)
+    if born is None or origin is None or abs(born - origin) < _SAME_TIME:
+        return 0.0
+    return cap if origin < born else -cap
+
+
+@dataclass
+class StepOdds:
+    """The direction of any step between two models of a pool, and what was done in it.
+
+    Each is computed once, however often the tree is drawn.
+    """
+
+    pool: Pool
+    dates: Mapping[str, datetime | None]
+    _known: dict[tuple[str, str], float] = field(default_factory=dict)
+    _carried: dict[tuple[str, str], Carried] = field(default_factory=dict)
+
+    def carried(self, reference: str, ancestor: str) -> Carried:
+        """How much of what `ancestor` changed since `reference` every model carries."""
+        key = reference, ancestor
+        if key not in self._carried:
+            self._carried[key] = self.pool.carried(reference, ancestor)
+        return self._carried[key]
+
+    def log_odds(self, parent: str, child: str) -> float:
+        """Log-odds that `child` was trained from `parent` rather than `parent` from `child`.
+
+        Swapping the two changes the sign. Of the arrow ``a`` (±its error) counts
+        ``3(2a+1)/(1+(2·error)²)``, at most 3: it is trusted less the larger its error.
+        """
+        if (parent, child) not in self._known:
+            odds = self._arrow(parent, child) + self._rounding(parent, child)
+            self._known[parent, child] = odds + date_log_odds(child, parent, self.dates)
+            self._known[child, parent] = -self._known[parent, child]
+        return self._known[parent, child]
+
+    def _arrow(self, parent: str, child: str) -> float:
+        c, p = self.pool.ids.index(child), self.pool.ids.index(parent)
+        arrow, error = float(self.pool.arrow[c, p]), float(self.pool.arrow_error[c, p])
+        if not np.isfinite(arrow) or not np.isfinite(error):
+            return 0.0
+        witness = _ARROW_SCALE * (2 * arrow + 1) / (1 + (2 * error) ** 2)
+        return float(np.clip(witness, -_ARROW_CAP, _ARROW_CAP))
+
+    def _rounding(self, parent: str, child: str) -> float:
+        c, p = self.pool.ids.index(child), self.pool.ids.index(parent)
+        rounded = rounding_arrow(
+            [values[p] for values in self.pool.values],
+            [values[c] for values in self.pool.values],
+            self.pool.common_grid(parent, child),
+        )
+        return float(np.clip(rounded.log_odds, -_ROUNDING_CAP, _ROUNDING_CAP))
+
+
+def founder_log_odds(
+    parents: Mapping[str, str],
+    root: str,
+    step_odds: Mapping[str, float],
+    candidates: Collection[str],
+) -> dict[str, float]:
+    """Log-probability of every candidate to be the founder, the tree's shape given.
+
+    Parameters
+    ----------
+    parents
+        The tree as drawn from `root`: parent by child.
+    step_odds
+        By child, log-odds that the step to it leads the way it is drawn.
+    candidates
+        Models that may be the founder. Steps into others cannot be turned, nor what lies below
+        them, and they are no neighbours: where they hang says nothing.
+
+    Returns
+    -------
+    dict
+        By candidate; their exponentials sum to 1. Models with more neighbours are likelier to
+        start with: a founder is what others start from.
+    """
+    degree: dict[str, int] = {root: 0}
+    for child, parent in parents.items():
+        degree[child] = degree.get(child, 0) + 1
+        if child in candidates:
+            degree[parent] = degree.get(parent, 0) + 1
+    scores = {root: float(np.log(max(1, degree[root])))}
+    waiting = [(root, 0.0)]
+    below: dict[str, list[str]] = {}
+    for child, parent in parents.items():
+        below.setdefault(parent, []).append(child)
+    while waiting:
+        at, score = waiting.pop()
+        for child in below.get(at, ()):
+            if child in candidates:
+                turned = score - step_odds[child]
+                scores[child] = turned + float(np.log(max(1, degree[child])))
+                waiting.append((child, turned))
+    total = float(np.logaddexp.reduce(list(scores.values())))
+    return {name: score - total for name, score in scores.items()}
+
+
+def is_above(parents: Mapping[str, str], child: str, founder_odds: Mapping[str, float]) -> float:
+    """Log-odds that the step into `child` leads the way it is drawn: no founder lies below it."""
+    inside = {child}
+    grown = True
+    while grown:
+        more = {c for c, p in parents.items() if p in inside} - inside
+        grown = bool(more)
+        inside |= more
+    under = [odds for name, odds in founder_odds.items() if name in inside]
+    over = [odds for name, odds in founder_odds.items() if name not in inside]
+    if not under:
+        return float("inf")
+    if not over:
+        return float("-inf")
+    return float(np.logaddexp.reduce(over) - np.logaddexp.reduce(under))

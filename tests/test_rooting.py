@@ -1,0 +1,125 @@
+"""Founders chosen from a tree: against every rooting drawn out in full."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineage.infer.geometry import make_pool
+from lineage.infer.rooting import StepOdds, date_log_odds, founder_log_odds, is_above
+from simulated import Herd, fingerprint, stored
+
+BORN = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@st.composite
+def trees(draw):
+    """Parent by child over nodes 0…n−1 rooted at 0, and odds of every step."""
+    n = draw(st.integers(1, 9))
+    parents = {str(c): str(draw(st.integers(0, c - 1))) for c in range(1, n)}
+    odds = {c: draw(st.floats(-6, 6)) for c in parents}
+    return parents, odds
+
+
+def by_drawing(parents, odds, candidates):
+    """Every candidate as root: all steps drawn anew from there, their odds added up."""
+    neighbours: dict[str, set[str]] = {"0": set()}
+    for child, parent in parents.items():
+        neighbours.setdefault(child, set()).add(parent)
+        neighbours.setdefault(parent, set()).add(child)
+    scores = {}
+    for root in candidates:
+        score, seen, waiting = np.log(max(1, len(neighbours[root]))), {root}, [root]
+        while waiting:
+            at = waiting.pop()
+            for other in neighbours[at] - seen:
+                # Half the odds for each direction: turning a step costs its odds once.
+                score += 0.5 * (odds[other] if parents.get(other) == at else -odds[at])
+                seen.add(other)
+                waiting.append(other)
+        scores[root] = score
+    total = np.logaddexp.reduce(list(scores.values()))
+    return {root: score - total for root, score in scores.items()}
+
+
+@given(trees())
+def test_one_pass_weighs_founders_as_drawing_every_tree_does(tree):
+    parents, odds = tree
+    nodes = {"0", *parents}
+    found = founder_log_odds(parents, "0", odds, nodes)
+    assert found == pytest.approx(by_drawing(parents, odds, nodes))
+    assert np.exp(list(found.values())).sum() == pytest.approx(1)
+
+
+def test_steps_into_models_that_cannot_be_founders_are_not_turned():
+    parents = {"b": "a", "c": "b", "d": "a"}
+    odds = dict.fromkeys(parents, -9.0)
+    assert (
+        max(founder_log_odds(parents, "a", odds, {"a", "b", "c", "d"}).items(), key=value)[0] == "c"
+    )
+    assert founder_log_odds(parents, "a", odds, {"a", "c", "d"}).keys() == {"a", "d"}
+
+
+def value(item):
+    return item[1]
+
+
+@given(trees())
+def test_a_step_leads_down_unless_a_founder_lies_below_it(tree):
+    parents, odds = tree
+    founders = founder_log_odds(parents, "0", odds, {"0", *parents})
+    for child in parents:
+        below = {child}
+        for _ in parents:
+            below |= {c for c, p in parents.items() if p in below}
+        share = sum(np.exp(founders[name]) for name in below)
+        expected = np.log(max(1 - share, 1e-300)) - np.log(share)
+        if 1e-6 < share < 1 - 1e-6:
+            assert is_above(parents, child, founders) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_step_above_which_every_founder_lies_is_certain():
+    assert is_above({"b": "a"}, "b", {"a": 0.0}) == np.inf
+    assert is_above({"b": "a"}, "b", {"b": 0.0}) == -np.inf
+
+
+def test_dates_speak_within_their_cap_and_only_when_they_differ():
+    dates = {"old": BORN, "young": BORN + timedelta(days=9), "unknown": None}
+    assert date_log_odds("young", "old", dates) == 5
+    assert date_log_odds("old", "young", dates) == -5
+    assert date_log_odds("young", "old", dates, cap=1) == 1
+    assert date_log_odds("old", "unknown", dates) == 0
+    assert date_log_odds("old", "old", dates) == 0
+    near = {"old": BORN, "young": BORN + timedelta(minutes=5)}
+    assert date_log_odds("young", "old", near) == 0
+
+
+@pytest.fixture(scope="module")
+def pool():
+    herd = Herd(5)
+    base = stored(herd.founder())
+    models = {"a": base, "b": herd.train(base, 0.003), "c": herd.train(base, 0.05)}
+    return make_pool([fingerprint(name, weights) for name, weights in models.items()])
+
+
+def test_the_odds_of_a_step_are_those_of_the_step_back_negated(pool):
+    steps = StepOdds(pool, {})
+    for one, other in (("a", "b"), ("a", "c"), ("b", "c")):
+        assert steps.log_odds(one, other) == pytest.approx(-StepOdds(pool, {}).log_odds(other, one))
+        assert steps.log_odds(one, other) == -steps.log_odds(other, one)
+
+
+def test_small_and_large_steps_are_both_seen_to_lead_away_from_the_founder(pool):
+    steps = StepOdds(pool, {})
+    assert steps.log_odds("a", "b") > 0
+    assert steps.log_odds("a", "c") > 0
+
+
+def test_a_date_is_one_witness_among_others(pool):
+    dates = {"a": BORN + timedelta(days=3), "b": BORN}
+    told = StepOdds(pool, dates).log_odds("a", "b")
+    assert told == pytest.approx(StepOdds(pool, {}).log_odds("a", "b") - 5)
