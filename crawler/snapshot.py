@@ -72,8 +72,10 @@ def parse_claims(snapshot: RepoSnapshot, extra_files: Mapping[str, str]) -> tupl
     return read_words(snapshot, extra_files).claims
 
 
-def read_repository(hub: RecordedHub, repo_id: str) -> RepoReading:
-    """One repository as it is now, with its claims.
+def read_repository(
+    hub: RecordedHub, repo_id: str, revision: str | None = None
+) -> RepoReading:  # fmt: skip
+    """One repository as it is now, or at a commit, branch or tag of it, with its claims.
 
     Card, adapter configuration and merge recipes are fetched. Fetching ``config.json`` counts as a
     download on the public Hub; it is done only where the details lack the configuration, or
@@ -85,7 +87,7 @@ def read_repository(hub: RecordedHub, repo_id: str) -> RepoReading:
         If its details cannot be had: gone, disabled, or the Hub fails. Files that cannot be read
         become problems instead.
     """
-    return _Reader(hub).read(repo_id)
+    return _Reader(hub).read(repo_id, revision)
 
 
 _SOURCES = {
@@ -107,9 +109,10 @@ class _Reader:
         self._unread: set[ClaimSource] = set()
         self._is_gated = False
 
-    def read(self, repo_id: str) -> RepoReading:
+    def read(self, repo_id: str, revision: str | None) -> RepoReading:
         """Details first, then the small files, then what they say."""
-        path = f"api/models/{quote(repo_id)}?blobs=true"
+        at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
+        path = f"api/models/{quote(repo_id)}{at}?blobs=true"
         answer = self._hub.get(path, max_bytes=_MAX_DETAILS_BYTES)
         details = load_json_object(
             answer.body.decode("utf-8", "replace"), f"the details of {repo_id}"

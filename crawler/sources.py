@@ -296,6 +296,19 @@ class FolderSource(_MappedSource):
         super().__init__(max_gap_bytes=max_gap_bytes, max_open=max_open)
         self._folder = folder.resolve()
 
+    def file(self, path: str) -> Path:
+        """The file itself, links followed.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none, or it lies outside the folder.
+        """
+        found = _inside(self._folder, path, self._folder)
+        if found is None:
+            raise NotFoundError(f"no file {path} in {self._folder}")
+        return found
+
     def _locate(self, ref: RepoRef, path: str) -> Path | None:
         return _inside(self._folder, path, self._folder)
 

@@ -7,7 +7,8 @@
     ├── NotFoundError       3: unknown model, file or database
     ├── HomeError           4: the home folder cannot be used
     ├── SchemaError         5: a database or fingerprint of another version
-    └── IncomparableError   6: two fingerprints of different schemes
+    ├── IncomparableError   6: two fingerprints of different schemes
+    └── NoRecipeError       8: the weights prove no recipe of this model
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ __all__ = [
     "HerdbookError",
     "HomeError",
     "IncomparableError",
+    "NoRecipeError",
     "NotFoundError",
     "SchemaError",
     "UsageError",
@@ -56,3 +58,9 @@ class IncomparableError(HerdbookError):
     """Two fingerprints of different schemes; names the parameter that differs."""
 
     exit_code = 6
+
+
+class NoRecipeError(HerdbookError):
+    """The weights prove no recipe of this model; says what they do show."""
+
+    exit_code = 8

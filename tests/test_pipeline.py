@@ -19,14 +19,18 @@ from safetensors.numpy import save_file
 
 from crawler.hub_server import Faults, running_hub
 from lineage.errors import HerdbookError, HomeError, NotFoundError
-from lineage.model import PairVerdict
+from lineage.infer.truth import read_truth
+from lineage.model import Kind, PairVerdict
+from lineage.pipeline.audit import audit
 from lineage.pipeline.compare import compare
 from lineage.pipeline.crawl import crawl
 from lineage.pipeline.evaluate import evaluate
 from lineage.pipeline.fingerprint import fingerprint
 from lineage.pipeline.infer import infer
+from lineage.pipeline.publish import publish
 from lineage.pipeline.run import run
 from lineage.store.home import Home
+from lineage.views import Ruling
 
 FAMILY = (
     "lanternworks/Wick-270k",
@@ -56,6 +60,18 @@ def blind(pocket, tmp_path_factory):
     with running_hub(pocket) as endpoint:
         run(home, endpoint, ignore_claims=True)
     return home, evaluate(home, pocket / "truth.json")
+
+
+@pytest.fixture(scope="module")
+def declared(blind, pocket, tmp_path_factory):
+    """The audit of the whole pocket Hub, by model, and the known ancestry."""
+    source, _ = blind
+    home = Home(tmp_path_factory.mktemp("declared") / "home")
+    shutil.copytree(source.root, home.root, ignore=shutil.ignore_patterns("raw", "fingerprints"))
+    infer(home)  # the findings stand; the publication may speak of claims again
+    publish(home)
+    truth = read_truth((pocket / "truth.json").read_text(encoding="utf-8"))
+    return {one.model: one for one in audit(home).models}, truth
 
 
 def test_no_two_independent_models_are_called_related(blind):
@@ -116,6 +132,64 @@ def test_gated_and_disabled_repositories_are_recorded_and_stop_nothing(blind):
     assert codes["gated"] == 1
     assert codes["disabled"] == 1
     assert codes["malformed"] >= 1
+
+
+def test_every_wrong_claim_of_the_pocket_hub_meets_an_objection_and_no_other_claim_does(declared):
+    audits, truth = declared
+    wrong = {
+        (line.child, line.parent)
+        for one in audits.values()
+        for line in one.lines
+        if line.declared and line.parent not in truth.ancestors(line.child)
+    }
+    refuted = {
+        (line.child, line.parent): str(line.ruling)
+        for one in audits.values()
+        for line in one.lines
+        if line.ruling in (Ruling.CONTRADICTED, Ruling.UNFAITHFUL_QUANTISATION)
+    }
+    assert set(refuted) == wrong
+    assert refuted == {
+        ("gguf-pantry/wick-python-Q8_0-GGUF", "j-okafor/wick-python"): "unfaithful_quantisation",
+        ("j-okafor/kite-python", "cobaltkite/Kite-wide-docs"): "contradicted",
+        ("ponder-studio/wickerweb", "brackenfold/fern-base"): "contradicted",
+        ("quietriver/dipper-v1", "lanternworks/Wick-270k"): "contradicted",
+    }
+
+
+def test_the_audit_names_what_gives_the_codes_of_an_unfaithful_quantisation(declared):
+    audits, _ = declared
+    first, second = audits["gguf-pantry/wick-python-Q8_0-GGUF"].lines
+    assert "quantising mira-holt/Wick-pydev to Q8_0 gives 100.00 %" in first.sentence
+    assert (second.parent, second.ruling) == ("mira-holt/Wick-pydev", Ruling.UNDECLARED)
+
+
+def test_missing_parents_and_mislabelled_copies_of_the_pocket_hub_are_true_and_all_there(declared):
+    audits, truth = declared
+    lines = [line for one in audits.values() for line in one.lines]
+    missing = {(line.child, line.parent) for line in lines if line.ruling is Ruling.MISSING_PARENT}
+    assert missing == {("mergesmith/Tallow-trio", "cobaltkite/wick-cpp")}
+    assert all(parent in truth.models[child].parent_names for child, parent in missing)
+    copies = {line.child for line in lines if line.ruling is Ruling.MISLABELLED_COPY}
+    assert copies == {"osier-ml/Wick-270k-sharded"}
+    assert all(truth.models[child].kind is Kind.DUPLICATE for child in copies)
+    assert not [line for line in lines if line.ruling is Ruling.WRONG_RELATION]
+
+
+def test_what_the_pocket_hub_does_not_let_anybody_check_is_unverifiable_with_its_reason(declared):
+    audits, _ = declared
+    reasons = {
+        (line.child, str(line.reason))
+        for one in audits.values()
+        for line in one.lines
+        if line.ruling is Ruling.UNVERIFIABLE
+    }
+    assert reasons == {
+        ("brackenfold/Wick-continued-helper", "unread"),
+        ("osier-ml/periwinkle-chat-unbound", "unread"),
+        ("elinor-v/fern-docs-adapter", "adapter"),
+        ("mergesmith/Stockpot", "near_base"),
+    }
 
 
 def test_a_second_run_does_only_what_is_missing_and_keeps_history(pocket, tmp_path):

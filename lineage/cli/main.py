@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crawler.errors import CrawlError
 from lineage import __version__
-from lineage.cli import claims, questions, stages, watch
+from lineage.cli import audit, claims, questions, recipes, stages, watch
 from lineage.cli.ingest import add_ingest
 from lineage.cli.output import say
 from lineage.errors import HerdbookError
@@ -70,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_watches(adder)
     add_ingest(adder, _Adder)
     _add_questions(adder)
+    audit.register(adder.command, _json)
+    recipes.register(adder.command, _endpoint, _json, _positive)
     claims.register(adder.command, _json)
     return parser
 

@@ -133,8 +133,9 @@ def _row(row: views.AuditRow) -> Markup:
         if edge.probability is not None:
             facts.append(f"probability {number(edge.probability)}")
         shown.append(tag("p", " · ".join(facts), class_="soft tiny"))
-        if edge.verdict == "contradicted" and finding.parents:
-            others = [model_link(share_.parent) for share_ in finding.parents]
+        instead = views.found_instead(edge, finding)
+        if instead:
+            others = [model_link(parent) for parent in instead]
             shown.append(tag("p", "The weights point to ", *_listed(others), " instead."))
     return tag(
         "details",

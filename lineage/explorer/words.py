@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from lineage.views import EdgeRow, EstimateRow, FindingRow, Mark
+from lineage.views.words import KIND_WORDS, RELATION_WORDS, SOURCE_WORDS
 
 __all__ = [
     "GRADE_WORDS",
@@ -28,32 +29,6 @@ __all__ = [
     "statistic_words",
 ]
 
-RELATION_WORDS = {
-    "founder": "no parent known",
-    "finetune": "fine-tune",
-    "adapter": "adapter",
-    "quantized": "quantisation",
-    "merge": "merge",
-    "unknown": "unknown",
-}
-KIND_WORDS = {
-    "founder": "founder",
-    "duplicate": "duplicate",
-    "cast": "cast to another number format",
-    "quantized": "quantisation",
-    "finetune": "fine-tune",
-    "continued_pretraining": "continued pre-training",
-    "lora_merged": "fine-tune by a merged LoRA",
-    "abliterated": "abliteration",
-    "adapter": "adapter",
-    "vocabulary": "changed vocabulary",
-    "pruned": "pruned layers",
-    "passthrough": "stack of layers",
-    "merge": "merge",
-    "moe": "mixture of experts",
-    "permuted": "permuted copy",
-    "common_init": "common initialisation",
-}
 VERDICT_GLYPHS = {"confirmed": "✓", "undeclared": "◎", "contradicted": "✕", "unverified": "?"}
 VERDICT_WORDS = {
     "confirmed": "Somebody declared this parent and the weights agree.",
@@ -67,17 +42,6 @@ GRADE_WORDS = {
     "tie": "one of several equally good parents",
     "declared": "only somebody's word",
     "abstain": "related, but parent or direction cannot be told",
-}
-SOURCE_WORDS = {
-    "merge_recipe": "merge recipe",
-    "adapter_config": "adapter configuration",
-    "gguf_metadata": "GGUF metadata",
-    "card": "model card",
-    "tag": "tag",
-    "card_recipe": "recipe in the card",
-    "quantisation_config": "quantisation configuration",
-    "config": "configuration",
-    "prose": "prose of the card",
 }
 STATUS_WORDS = {
     "ok": "open",

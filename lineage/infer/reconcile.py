@@ -16,7 +16,12 @@ parent P                                             an ancestor of P         un
 parent P                                             the base of the merge    the claim as evidence
 parent P, proved or inferred, P a single parent      another readable model   edge to P undeclared,
                                                                               claim contradicted
+parent P, or parents of a merge that replays         a model dated after the  claim unverified: a
+                                                     child, or that only      date barred it, not
+                                                     dates put below one of   the weights
+                                                     its ancestors
 parents P, Q of a merge that replays                 another readable model   claim contradicted
+parents P, Q of a merge that replays                 its recipe's base only   claim unverified
 parents P, Q of a merge that is only inferred        another relative         claim unverified
 parent P, only inferred                              several, as a merge      claims unverified: a
                                                                               model stock of nearly
@@ -24,6 +29,11 @@ parent P, only inferred                              several, as a merge      cl
                                                                               *is* nearly its base
 any, or none                                         a model that the family  claim contradicted
                                                      test calls unrelated
+parent P                                             a model that repeats P   claim unverified: it
+                                                     in other codes, order    was not tried as a
+                                                     or vocabulary            parent
+parent P, of which the origin was left open          another readable model   claim unverified: it
+                                                                              may stand above P
 any                                                  a descendant             claim contradicted
 none: abstained, not read, an adapter                any other                claim unverified
 any                                                  a model not catalogued   claim unverified
@@ -32,6 +42,10 @@ any                                                  a model not catalogued   cl
 
 Naming the base of a family instead of the direct parent is a habit of cards and no untruth, hence
 no contradiction; but the direct parent was left unsaid, hence "undeclared".
+
+A claim that closes a circle is contradicted in any case, since the graph has none. Its evidence
+tells whether findings made the rest of the circle (``own_descendant``), or other claims, ties, or
+steps of which only dates tell the direction (``cycle``).
 
 Contradicted edges are kept for the audit, with grade ``declared``; they are no part of the graph.
 All others together contain no cycle: a finding that would close one over firmer findings makes no
@@ -42,20 +56,29 @@ of the kind ``common_init``, which is not descent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
 
 from crawler.records import Claim, ClaimSource
+from lineage.infer.declared import Declared, declarations
 from lineage.model import Edge, Evidence, Finding, Grade, Kind, ParentShare, Relation, Verdict
 
-__all__ = ["in_graph", "reconcile"]
+__all__ = ["generations", "in_graph", "reconcile", "remark_on"]
 
 Unrelated = Callable[[str, str], bool] | Collection[tuple[str, str]]
+Dates = Mapping[str, datetime | None]
 
-_TRUST = {source: place for place, source in enumerate(ClaimSource)}
 _FIRMNESS = {Grade.PROVED: 0, Grade.INFERRED: 1, Grade.TIE: 2}
+_DECIDED = frozenset({Grade.PROVED, Grade.INFERRED})
 _COPIES = frozenset({Kind.DUPLICATE, Kind.CAST})
-_LONGEST_QUOTE = 200
+_REPEATS = frozenset({Kind.QUANTIZED, Kind.PERMUTED})
+_DATED = frozenset({Kind.DUPLICATE, Kind.PERMUTED, Kind.LORA_MERGED})
+"""Changes that read the same both ways: which came first is told by dates, not by weights."""
+_DIRECTED = math.log(9)
+"""Nine to one by weights alone: the least for a direction that does not rest on dates."""
 
 
 def in_graph(edge: Edge) -> bool:
@@ -67,6 +90,7 @@ def reconcile(
     claims: Sequence[Claim],
     findings: Sequence[Finding],
     unrelated: Unrelated = frozenset(),
+    dates: Dates = MappingProxyType({}),
 ) -> tuple[Edge, ...]:
     """Make the edges of the register.
 
@@ -78,6 +102,9 @@ def reconcile(
         What the weights show, one per child.
     unrelated
         Pairs that the family test calls unrelated: a function, or pairs ``(a, b)``, ``a < b``.
+    dates
+        Upload times, as the findings were made with. A claimed parent that is younger than its
+        child may be an original uploaded again, which inference did not try.
 
     Returns
     -------
@@ -100,59 +127,30 @@ def reconcile(
     by_child = {finding.child: finding for finding in findings}
     if len(by_child) != len(findings):
         raise ValueError("more than one finding for a child")
-    said = _declarations(claims)
+    said = declarations(claims)
     pedigree = _Pedigree(_copy_classes(findings))
     found = _found_edges(by_child, said, pedigree)
-    return _Judge(by_child, found, pedigree, _as_test(unrelated)).edges(said)
+    return _Judge(by_child, found, pedigree, _as_test(unrelated), dates).edges(said)
 
 
-# -- claims -------------------------------------------------------------------------------------
+# -- remarks ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Declared:
-    """Everything that was said about one parent of one child, the most trusted source leading."""
-
-    child: str
-    parent: str
-    claims: tuple[Claim, ...]
-
-    @property
-    def trust(self) -> int:
-        return _TRUST[self.claims[0].source]
-
-    @property
-    def relation(self) -> str | None:
-        return next((claim.relation for claim in self.claims if claim.relation), None)
-
-    @property
-    def weight(self) -> float | None:
-        return next((claim.weight for claim in self.claims if claim.weight is not None), None)
-
-    def evidence(self) -> Evidence:
-        claim = self.claims[0]
-        words = " ".join(claim.text.split())[:_LONGEST_QUOTE]
-        source = str(claim.source).replace("_", " ")
-        return Evidence("claim", float(len(self.claims)), f"declared by {source}: {words}")
+def _remark(parent: str) -> str:
+    return f"declared parent {parent} is "
 
 
-def _declarations(claims: Iterable[Claim]) -> dict[str, tuple[_Declared, ...]]:
-    grouped: dict[str, dict[str, list[Claim]]] = {}
-    for claim in claims:
-        if claim.parent is not None and claim.parent != claim.child:
-            grouped.setdefault(claim.child, {}).setdefault(claim.parent, []).append(claim)
-    said = {}
-    for child in sorted(grouped):
-        declared = [
-            _Declared(
-                child, parent, tuple(sorted(group, key=lambda one: (_TRUST[one.source], one.text)))
-            )
-            for parent, group in grouped[child].items()
-        ]
-        said[child] = tuple(
-            sorted(declared, key=lambda one: (one.trust, -(one.weight or 0.0), one.parent))
-        )
-    return said
+def generations(n: int) -> str:
+    """A number of generations in words."""
+    return f"{n} generation" if n == 1 else f"{n} generations"
+
+
+def remark_on(evidence: Iterable[Evidence], parent: str) -> Evidence | None:
+    """What the evidence of a found edge says of a declared parent that made no edge.
+
+    ``declared_ancestor`` (with the number of generations) or ``declared_base``; None: nothing.
+    """
+    return next((fact for fact in evidence if fact.text.startswith(_remark(parent))), None)
 
 
 # -- the pedigree as it grows -------------------------------------------------------------------
@@ -217,12 +215,12 @@ class _Found:
 
     share: ParentShare
     parent: str
-    declared: _Declared | None
+    declared: Declared | None
 
 
 def _found_edges(
     by_child: Mapping[str, Finding],
-    said: Mapping[str, tuple[_Declared, ...]],
+    said: Mapping[str, tuple[Declared, ...]],
     pedigree: _Pedigree,
 ) -> dict[str, list[_Found]]:
     """Edges that the findings make, firmest first, so that none of them closes a cycle."""
@@ -244,7 +242,7 @@ def _found_edges(
 
 
 def _named(
-    finding: Finding, found: list[_Found], declared: Sequence[_Declared], pedigree: _Pedigree
+    finding: Finding, found: list[_Found], declared: Sequence[Declared], pedigree: _Pedigree
 ) -> list[_Found]:
     """Let the claims name which of several indistinguishable models is the parent."""
     named: list[_Found] = []
@@ -287,11 +285,12 @@ class _Judge:
     found: Mapping[str, list[_Found]]
     pedigree: _Pedigree
     unrelated: Callable[[str, str], bool]
+    dates: Dates
 
-    def edges(self, said: Mapping[str, tuple[_Declared, ...]]) -> tuple[Edge, ...]:
+    def edges(self, said: Mapping[str, tuple[Declared, ...]]) -> tuple[Edge, ...]:
         graph: dict[str, list[Edge]] = {}
         contradicted: dict[str, list[Edge]] = {}
-        remarks: dict[str, list[Evidence]] = {}
+        remarks: dict[str, list[tuple[str, Evidence]]] = {}
         # Firm sources first, so that of two claims that contradict each other the firmer stays.
         rest = sorted(
             (
@@ -305,7 +304,7 @@ class _Judge:
         for one in rest:
             verdict, reason = self._judge(one)
             if verdict is None:
-                remarks.setdefault(one.child, []).append(reason)
+                remarks.setdefault(one.child, []).append((one.parent, reason))
                 continue
             if verdict is Verdict.UNVERIFIED:
                 self.pedigree.add(one.child, one.parent)
@@ -318,7 +317,7 @@ class _Judge:
             made += contradicted.get(child, [])
         return tuple(made)
 
-    def _judge(self, one: _Declared) -> tuple[Verdict | None, Evidence]:
+    def _judge(self, one: Declared) -> tuple[Verdict | None, Evidence]:
         """Verdict on a claim that no finding confirms; None: evidence on the found edges."""
         finding = self.by_child.get(one.child)
         above = self.pedigree.ancestor_like(one.child, one.parent)
@@ -326,17 +325,15 @@ class _Judge:
             return None, Evidence(
                 "declared_ancestor",
                 float(above),
-                f"declared parent {one.parent} is an ancestor, {above} generations above",
+                f"{_remark(one.parent)}an ancestor, {generations(above)} above",
             )
         base = finding.base if finding is not None and self.found.get(one.child) else None
         if base is not None and self.pedigree.same(base, one.parent):
             return None, Evidence(
-                "declared_base", 1.0, f"declared parent {one.parent} is the base of the merge"
+                "declared_base", 1.0, f"{_remark(one.parent)}the base of the merge"
             )
         if self.pedigree.closes_cycle(one.child, one.parent):
-            return Verdict.CONTRADICTED, Evidence(
-                "cycle", 1.0, f"{one.parent} itself descends from {one.child}"
-            )
+            return Verdict.CONTRADICTED, self._circle(one)
         if self.unrelated(one.child, one.parent):
             return Verdict.CONTRADICTED, Evidence(
                 "unrelated", 1.0, f"the family test finds no kinship with {one.parent}"
@@ -346,6 +343,12 @@ class _Judge:
         other = self.by_child.get(one.parent)
         if other is None or other.kind is Kind.ADAPTER:
             return self._untold(f"the weights of {one.parent} were not read")
+        repeated = self._repeated(one, other, finding)
+        if repeated is not None:
+            return self._untold(
+                f"the weights show {repeated}, which {one.parent} repeats: it was not tried",
+                "not_tried",
+            )
         shares = self.found.get(one.child, [])
         if finding.kind is Kind.COMMON_INIT and any(
             self.pedigree.same(share.parent, one.parent) for share in finding.parents
@@ -357,16 +360,100 @@ class _Judge:
             finding.grade is Grade.INFERRED and len(shares) == 1 and one.relation != Relation.MERGE
         )
         if shares and firm:
+            undecided = self._undecided_above(one.child)
+            if undecided is not None:
+                return self._untold(
+                    f"the weights show {undecided}, but not what {undecided} comes from, "
+                    f"which may be {one.parent}",
+                    "open_above",
+                )
+            if one.is_base:
+                return self._untold("the base of a merge need not leave a mark in it", "base")
             names = ", ".join(share.parent for share in shares)
+            younger = self._dated_before(one)
+            if younger is not None:
+                return self._untold(
+                    f"the weights show {names}, but {one.parent} is dated after {younger} and was "
+                    "not tried as its parent",
+                    "later_than_child",
+                )
             return Verdict.CONTRADICTED, Evidence(
                 "other_parent", float(len(shares)), f"the weights show {names} instead"
             )
         return self._untold("the weights could not decide")
 
-    def _untold(self, why: str) -> tuple[Verdict, Evidence]:
-        return Verdict.UNVERIFIED, Evidence("undecided", 0.0, why)
+    def _dated_before(self, one: Declared) -> str | None:
+        """The child, or a found ancestor of it, that is too old for the declared parent, if any.
 
-    def _declared_edge(self, one: _Declared, verdict: Verdict, reason: Evidence) -> Edge:
+        The declared parent may be an original that was uploaded again: inference tries no parent
+        that is dated after its child. Of the ancestors count those above which the declared parent
+        would stand but for dates: no other witness directs a step between the two. Codes are
+        replayed from every model, so a parent called quantised is judged by its ancestors alone.
+        """
+        turned = self._found_above(one.parent, lambda step: not _tells_direction(step))
+        above = self._found_above(one.child, lambda _: True)
+        origin = self.dates.get(one.parent)
+        is_replayed = self.by_child[one.child].kind is Kind.QUANTIZED and any(
+            claim.relation == Relation.QUANTIZED and claim.source != ClaimSource.GGUF_METADATA
+            for claim in one.claims
+        )
+        too_old = [name for name in above if name in turned]
+        for name in too_old if is_replayed else [one.child, *too_old]:
+            born = self.dates.get(name)
+            if origin is not None and born is not None and born < origin:
+                return name
+        return None
+
+    def _circle(self, one: Declared) -> Evidence:
+        """Why a claim that closes a circle was refused: what the rest of the circle stands on."""
+        above = self._found_above(one.parent, _tells_direction)
+        if one.child in above:
+            return Evidence("own_descendant", 1.0, f"{one.parent} itself descends from {one.child}")
+        return Evidence("cycle", 1.0, f"{one.parent} is itself said to descend from {one.child}")
+
+    def _repeated(self, one: Declared, other: Finding, finding: Finding) -> str | None:
+        """The model above the child that the declared parent repeats in another form, if any.
+
+        Where a child descends from `other` or from what it repeats cannot be told: what says
+        nothing new is left out when parents are sought. Codes and orders that replay do tell.
+        """
+        if other.kind is Kind.VOCABULARY:
+            was_tried = other.grade is not Grade.PROVED  # then it was trained as well
+        else:
+            was_tried = other.kind not in _REPEATS or finding.grade is Grade.PROVED
+        if was_tried or not other.parents:
+            return None
+        repeated = other.parents[0].parent
+        above = self._found_above(one.child, lambda _: True)
+        return repeated if any(self.pedigree.same(name, repeated) for name in above) else None
+
+    def _undecided_above(self, child: str) -> str | None:
+        """A model that the weights show above `child`, but whose own origin they left open."""
+        for name in self._found_above(child, lambda _: True):
+            finding = self.by_child.get(name)
+            if finding is None or finding.grade not in _DECIDED:
+                return name
+        return None
+
+    def _found_above(self, model: str, counts: Callable[[Finding], bool]) -> list[str]:
+        """Ancestors of `model`, nearest first, over found edges of the findings that count."""
+        above: dict[str, None] = {}
+        ring = [model]
+        while ring:
+            found = [
+                one.parent
+                for name in ring
+                if name in self.found and counts(self.by_child[name])
+                for one in self.found[name]
+            ]
+            ring = [name for name in dict.fromkeys(found) if name not in above]
+            above.update(dict.fromkeys(ring))
+        return list(above)
+
+    def _untold(self, why: str, name: str = "undecided") -> tuple[Verdict, Evidence]:
+        return Verdict.UNVERIFIED, Evidence(name, 0.0, why)
+
+    def _declared_edge(self, one: Declared, verdict: Verdict, reason: Evidence) -> Edge:
         return Edge(
             one.child,
             one.parent,
@@ -380,9 +467,21 @@ class _Judge:
             (one.evidence(), reason),
         )
 
-    def _found_edges(self, child: str, remarks: Sequence[Evidence]) -> list[Edge]:
+    def _found_edges(self, child: str, remarks: Sequence[tuple[str, Evidence]]) -> list[Edge]:
+        """Edges of a finding; a remark stands on those that lead to the ancestor it speaks of."""
         made = []
-        for place, one in enumerate(self.found.get(child, [])):
+        found = self.found.get(child, [])
+        told: dict[int, list[Evidence]] = {}
+        for name, remark in remarks:
+            places = [
+                place
+                for place, one in enumerate(found)
+                if remark.name == "declared_ancestor"
+                and self.pedigree.ancestor_like(one.parent, name) is not None
+            ]
+            for place in places or [0]:
+                told.setdefault(place, []).append(remark)
+        for place, one in enumerate(found):
             finding = self.by_child[child]
             evidence = list(finding.evidence)
             if one.declared is not None:
@@ -396,8 +495,7 @@ class _Judge:
                         f"the declared {one.parent}",
                     )
                 )
-            if place == 0:
-                evidence += remarks
+            evidence += told.get(place, [])
             made.append(
                 Edge(
                     child,
@@ -413,6 +511,16 @@ class _Judge:
                 )
             )
         return made
+
+
+def _tells_direction(finding: Finding) -> bool:
+    """Whether the weights themselves say that the child came after its parents."""
+    if finding.grade not in _DECIDED:
+        return False
+    for fact in finding.evidence:
+        if fact.name == "direction_log_odds" and fact.value is not None:
+            return fact.value >= _DIRECTED
+    return finding.kind not in _DATED
 
 
 def _as_test(unrelated: Unrelated) -> Callable[[str, str], bool]:

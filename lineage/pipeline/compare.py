@@ -5,21 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from hashlib import sha1
-from pathlib import Path
+from datetime import datetime
 
-from crawler.client import Hub
-from crawler.errors import CrawlError
-from crawler.range_source import HubSource
-from crawler.recorded import RecordedHub
-from crawler.records import FileEntry, RepoRef, RepoSnapshot, is_repo_id
-from crawler.snapshot import read_repository
-from crawler.sources import FolderSource, MeteredSource
+from crawler.records import RepoSnapshot
+from crawler.sources import MeteredSource
 from lineage.errors import NotFoundError
 from lineage.explorer.words import p_words
 from lineage.infer.assemble import infer_lineage
 from lineage.model import Finding, PairTest, PairVerdict
+from lineage.pipeline.located import locate
 from lineage.pipeline.reading import Reading, ReadingOptions, read_model, require_fingerprint
 from lineage.pipeline.vocabularies import Vocabularies
 from lineage.weights.fingerprint import Fingerprint
@@ -132,39 +126,13 @@ class _Cost:
 def _read(
     name: str, endpoint: str | None, budget_bytes: int
 ) -> tuple[Fingerprint, datetime | None, _Cost]:
-    folder = Path(name)
-    source: MeteredSource
-    if folder.is_dir():
-        source, snapshot = FolderSource(folder), _local_snapshot(folder)
-    elif is_repo_id(name):
-        hub = Hub(endpoint)
-        try:
-            snapshot = read_repository(RecordedHub(hub, archive=None), name).snapshot
-        except CrawlError as error:
-            raise NotFoundError(f"cannot read {name}: {error}") from error
-        source = HubSource(hub)
-    else:
-        raise NotFoundError(f"{name} is neither a folder nor a model id of the form owner/name")
-    reading = asyncio.run(_read_model(source, snapshot, budget_bytes))
+    located = locate(name, endpoint)
+    reading = asyncio.run(_read_model(located.source, located.snapshot, budget_bytes))
     cost = _Cost(reading.bytes_read, reading.weight_bytes, reading.requests)
-    return require_fingerprint(name, reading), snapshot.created_at, cost
+    return require_fingerprint(name, reading), located.snapshot.created_at, cost
 
 
 async def _read_model(source: MeteredSource, snapshot: RepoSnapshot, budget_bytes: int) -> Reading:
     async with source:
         options = ReadingOptions(budget_bytes=budget_bytes)
         return await read_model(source, snapshot, options, Vocabularies())
-
-
-def _local_snapshot(folder: Path) -> RepoSnapshot:
-    """A folder, and what lies one below, as a repository; its id is the end of the path."""
-    path = folder.resolve()
-    files = tuple(
-        FileEntry(entry.relative_to(path).as_posix(), entry.stat().st_size)
-        for entry in sorted([*path.glob("[!.]*"), *path.glob("[!.]*/[!.]*")])
-        if entry.is_file()
-    )
-    name = "/".join(path.parts[-2:]).lstrip("/")
-    if not is_repo_id(name):
-        name = f"local/{sha1(str(path).encode(), usedforsecurity=False).hexdigest()[:12]}"
-    return RepoSnapshot(RepoRef(name, "0" * 40), datetime.now(UTC), files=files)

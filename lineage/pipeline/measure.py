@@ -36,7 +36,7 @@ from lineage.store.estimates import (
 )
 from lineage.store.findings import current_findings
 from lineage.store.home import Home
-from lineage.store.reads import unrelated_pairs
+from lineage.store.reads import creation_dates, unrelated_pairs
 from lineage.store.runs import record_run
 from lineage.store.snapshots import standing_claims
 
@@ -170,7 +170,12 @@ def estimate_all(
 
 def _current_edges(connection: duckdb.DuckDBPyConnection, ignore_claims: bool) -> tuple[Edge, ...]:
     claims = () if ignore_claims else standing_claims(connection)
-    return reconcile(claims, current_findings(connection), unrelated_pairs(connection))
+    return reconcile(
+        claims,
+        current_findings(connection),
+        unrelated_pairs(connection),
+        creation_dates(connection),
+    )
 
 
 def _edge_tuples(edges: Sequence[Edge]) -> list[EdgeTuple]:

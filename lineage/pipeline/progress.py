@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["Advance", "meter", "talk", "track"]
+__all__ = ["Advance", "megabytes", "meter", "talk", "track"]
 
 T = TypeVar("T")
 Advance = Callable[[int, str], None]
@@ -64,3 +64,21 @@ def meter(description: str, total: int | None = None) -> Iterator[Advance]:
             progress.update(task, rate="" if speed is None else f"{speed:,.0f}/s")
 
         yield advance
+
+
+@contextmanager
+def megabytes(description: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A bar of megabytes that is told bytes; nothing without any, or where there is no terminal."""
+    told = 0
+    if not total_bytes:
+        yield lambda n_bytes: None
+        return
+    with meter(f"{description} (MB)", -(-total_bytes // 1_000_000)) as advance:
+
+        def count(n_bytes: int) -> None:
+            nonlocal told
+            before = told // 1_000_000
+            told += n_bytes
+            advance(told // 1_000_000 - before, "")
+
+        yield count

@@ -16,6 +16,7 @@ from lineage.store.guard import count_coverage, require_no_losses
 from lineage.store.home import Home
 from lineage.store.publish import build_publication
 from lineage.store.reads import (
+    creation_dates,
     inference_ignored_claims,
     stage_seconds,
     unrelated_pairs,
@@ -45,7 +46,12 @@ def reconciled_edges(
 ) -> tuple[Edge, ...]:
     """Edges of the working database as it stands."""
     claims = () if ignore_claims else standing_claims(connection)
-    return reconcile(claims, current_findings(connection), unrelated_pairs(connection))
+    return reconcile(
+        claims,
+        current_findings(connection),
+        unrelated_pairs(connection),
+        creation_dates(connection),
+    )
 
 
 def publish(

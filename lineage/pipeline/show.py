@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import duckdb
+
 from lineage.errors import NotFoundError
 from lineage.explorer.words import p_words
 from lineage.model import Edge
@@ -13,7 +15,7 @@ from lineage.store.publish import open_published
 from lineage.views import questions
 from lineage.views.rows import EdgeRow, FindingRow, ModelDetail
 
-__all__ = ["all_edges", "detail_lines", "show_model"]
+__all__ = ["all_edges", "detail_lines", "require_detail", "show_model"]
 
 _NEAR = 5
 
@@ -43,14 +45,25 @@ def show_model(home: Home, model: str) -> ModelDetail:
     """
     connection = open_published(home)
     try:
-        detail = questions.model_detail(connection, model)
-        if detail is None:
-            near = [card.repo_id for card in questions.near(connection, model, _NEAR)]
-            hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise NotFoundError(f"no model {model} in {home.root}{hint}")
-        return detail
+        return require_detail(connection, home, model)
     finally:
         connection.close()
+
+
+def require_detail(connection: duckdb.DuckDBPyConnection, home: Home, model: str) -> ModelDetail:
+    """Everything that an open publication of `home` knows of `model`.
+
+    Raises
+    ------
+    NotFoundError
+        If the model is unknown; names similar ones.
+    """
+    detail = questions.model_detail(connection, model)
+    if detail is None:
+        near = [card.repo_id for card in questions.near(connection, model, _NEAR)]
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise NotFoundError(f"no model {model} in {home.root}{hint}")
+    return detail
 
 
 def detail_lines(detail: ModelDetail) -> list[str]:

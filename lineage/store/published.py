@@ -21,6 +21,7 @@ __all__ = [
     "audit_edges",
     "claims_of",
     "counts",
+    "doubts_of",
     "edges_among",
     "edges_of_children",
     "edges_of_parents",
@@ -33,13 +34,17 @@ __all__ = [
     "layers_of",
     "meta",
     "models",
+    "names",
     "near_names",
     "owners",
     "problem_counts",
     "problems_of",
+    "resolved_claims_of",
+    "revisions_of",
     "search_names",
     "shares_of",
     "traits_of",
+    "unread_reasons",
 ]
 
 Row = tuple[Any, ...]
@@ -241,6 +246,47 @@ def claims_of(cursor: duckdb.DuckDBPyConnection, children: Sequence[str]) -> lis
     ).fetchall()
 
 
+def resolved_claims_of(cursor: duckdb.DuckDBPyConnection, children: Sequence[str]) -> list[Row]:
+    """What was said about the parents of `children`, who are named as the edges name them.
+
+    That is: with the new name of a renamed repository, and in the letters of a known one
+    (:func:`lineage.store.snapshots.standing_claims`).
+    """
+    columns = _listed(CLAIM_COLUMNS).replace("parent,", "coalesce(new_id, known, parent),", 1)
+    return cursor.execute(
+        f"""
+        WITH said AS (SELECT * FROM claim WHERE child IN (SELECT unnest(?::VARCHAR[]))),
+        met AS (
+            SELECT lower(repo_id) AS lowered, min(repo_id) FILTER (status <> 'gone') AS known,
+                   list(repo_id) AS written
+            FROM model WHERE lower(repo_id) IN (SELECT lower(parent) FROM said) GROUP BY lowered)
+        SELECT {columns} FROM said LEFT JOIN alias ON old_id = parent
+        LEFT JOIN met ON lowered = lower(parent) AND NOT list_contains(written, parent)
+        ORDER BY child, source, parent_text, text
+        """,
+        [list(children)],
+    ).fetchall()
+
+
+def doubts_of(cursor: duckdb.DuckDBPyConnection, children: Sequence[str]) -> list[Row]:
+    """What the crawl found odd about claims of `children`: child, parent, code, reason."""
+    return cursor.execute(
+        "SELECT child, parent, code, reason FROM doubt "
+        "WHERE lower(child) IN (SELECT lower(unnest(?::VARCHAR[]))) ORDER BY child, parent, code",
+        [list(children)],
+    ).fetchall()
+
+
+def names(cursor: duckdb.DuckDBPyConnection, owner: str = "") -> list[str]:
+    """Names of all models, or of those of one owner."""
+    rows = cursor.execute(
+        "SELECT repo_id FROM model WHERE $1 = '' OR split_part(repo_id, '/', 1) = $1 "
+        "ORDER BY repo_id",
+        [owner],
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
 def findings_of(cursor: duckdb.DuckDBPyConnection, children: Sequence[str]) -> list[Row]:
     """The current findings about `children`."""
     return cursor.execute(
@@ -286,6 +332,15 @@ def problems_of(cursor: duckdb.DuckDBPyConnection, repo_id: str) -> list[Row]:
     ).fetchall()
 
 
+def unread_reasons(cursor: duckdb.DuckDBPyConnection, repo_ids: Sequence[str]) -> list[Row]:
+    """Models and why their weights could not be read: the problem of the fingerprint pass."""
+    return cursor.execute(
+        "SELECT repo_id, arg_max(reason, observed_at) FROM problem WHERE stage = 'fingerprint' "
+        "AND repo_id IN (SELECT unnest(?::VARCHAR[])) GROUP BY repo_id",
+        [list(repo_ids)],
+    ).fetchall()
+
+
 def problem_counts(cursor: duckdb.DuckDBPyConnection) -> list[Row]:
     """Number of problems by code."""
     return cursor.execute(
@@ -300,6 +355,15 @@ def fingerprint_of(cursor: duckdb.DuckDBPyConnection, repo_id: str) -> Row | Non
         "FROM fingerprint WHERE repo_id = ? ORDER BY made_at DESC LIMIT 1",
         [repo_id],
     ).fetchone()
+
+
+def revisions_of(cursor: duckdb.DuckDBPyConnection, repo_ids: Sequence[str]) -> list[Row]:
+    """Models and the commits at which their weights were last read; the others are left out."""
+    return cursor.execute(
+        "SELECT repo_id, arg_max(revision, made_at) FROM fingerprint "
+        "WHERE digest IS NOT NULL AND repo_id IN (SELECT unnest(?::VARCHAR[])) GROUP BY repo_id",
+        [list(repo_ids)],
+    ).fetchall()
 
 
 def estimates(cursor: duckdb.DuckDBPyConnection) -> list[Row]:

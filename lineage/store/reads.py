@@ -17,6 +17,7 @@ __all__ = [
     "RunRow",
     "catalogue_counts",
     "costs",
+    "creation_dates",
     "edges",
     "inference_ignored_claims",
     "open_for_reading",
@@ -116,6 +117,15 @@ def unrelated_pairs(connection: duckdb.DuckDBPyConnection) -> frozenset[tuple[st
     """Pairs that the latest family test calls unrelated, names in order."""
     return frozenset(
         connection.execute("SELECT a, b FROM pair WHERE verdict = 'unrelated'").fetchall()
+    )
+
+
+def creation_dates(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime | None]:
+    """When every repository was created, as last seen."""
+    return dict(
+        connection.execute(
+            "SELECT repo_id, arg_max(created_at, observed_at) FROM snapshot GROUP BY repo_id"
+        ).fetchall()
     )
 
 

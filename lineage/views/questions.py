@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from lineage.model import LayerSource, ParentShare
+from lineage.model import Evidence, LayerSource, ParentShare
 from lineage.store import published
 from lineage.store.evidence import read_evidence
+from lineage.views.judgement import audit_model
 from lineage.views.rows import (
     AuditPage,
     AuditRow,
@@ -33,21 +34,25 @@ from lineage.views.rows import (
     SearchHit,
     TraitRow,
 )
+from lineage.views.rulings import Facts, ModelAudit
 
 __all__ = [
     "audit",
     "audit_all",
+    "audit_models",
     "coverage",
     "estimates",
     "examples",
     "families",
     "model_card",
     "model_detail",
+    "model_names",
     "near",
     "neighbourhood",
     "owners",
     "problem_counts",
     "publication",
+    "revisions_read",
     "search",
 ]
 
@@ -155,6 +160,11 @@ def model_detail(
         tuple(ProblemRow(*row) for row in published.problems_of(cursor, repo_id)),
         FingerprintRow(*read) if read else None,
     )
+
+
+def revisions_read(cursor: duckdb.DuckDBPyConnection, repo_ids: Sequence[str]) -> dict[str, str]:
+    """The commit at which the weights of each model were read; unread models are left out."""
+    return dict(published.revisions_of(cursor, repo_ids))
 
 
 def neighbourhood(
@@ -283,6 +293,48 @@ def audit_all(
 ) -> tuple[EdgeRow, ...]:
     """The edges of an audit, at most 10,000 of them, for an export."""
     return _edges(published.audit_edges(cursor, verdict, family, owner, 10_000, 0))
+
+
+def audit_models(
+    cursor: duckdb.DuckDBPyConnection, repo_ids: Sequence[str]
+) -> tuple[ModelAudit, ...]:
+    """What was declared of models against what their weights show; unknown ones are left out."""
+    cards = {row[0]: _card(row) for row in published.models(cursor, repo_ids)}
+    known = [name for name in dict.fromkeys(repo_ids) if name in cards]
+    findings = _findings(cursor, known)
+    claims: dict[str, list[ClaimRow]] = {}
+    for claim in _claims(published.resolved_claims_of(cursor, known)):
+        claims.setdefault(claim.child, []).append(claim)
+    edges: dict[str, list[EdgeRow]] = {}
+    for edge in _edges(published.edges_of_children(cursor, known)):
+        edges.setdefault(edge.child, []).append(edge)
+    doubts: dict[str, dict[str, tuple[Evidence, ...]]] = {}
+    for child, parent, code, reason in published.doubts_of(cursor, known):
+        of_child = doubts.setdefault(child.lower(), {})
+        key = (parent or "").lower()
+        of_child[key] = (*of_child.get(key, ()), Evidence(code, None, reason))
+    parents = [edge.parent for of_child in edges.values() for edge in of_child]
+    named = {row[0]: _card(row) for row in published.models(cursor, parents)}
+    unread: dict[str, str] = dict(published.unread_reasons(cursor, [*known, *named]))
+    return tuple(
+        audit_model(
+            Facts(
+                cards[name],
+                tuple(claims.get(name, ())),
+                tuple(edges.get(name, ())),
+                findings.get(name),
+                named,
+                unread,
+                doubts.get(name.lower(), {}),
+            )
+        )
+        for name in known
+    )
+
+
+def model_names(cursor: duckdb.DuckDBPyConnection, owner: str = "") -> tuple[str, ...]:
+    """Names of all models, or of those of one owner, in order."""
+    return tuple(published.names(cursor, owner))
 
 
 def families(cursor: duckdb.DuckDBPyConnection, limit: int = 200) -> tuple[Family, ...]:
