@@ -237,6 +237,36 @@ def test_a_family_of_equal_models_and_a_family_of_one_are_drawn():
     assert resolve_family(alone, ["a/a"], {}, {}).founder == "a/a"
 
 
+def test_strange_models_in_a_family_stop_nothing_and_are_no_parents():
+    h = Herd(12)
+    base = stored(h.founder())
+    child = h.train(base, 0.01)
+    grandchild = h.train(child, 0.0005)
+    models = {
+        "f/base": base,
+        "a/a": child,
+        "b/b": grandchild,
+        "c/c": dict(base),
+        "d/d": dict(child),
+    }
+    strange = {
+        "s/zero": lambda values: np.zeros_like(values),
+        "s/constant": lambda values: np.full_like(values, 0.5),
+        "s/nan": lambda values: np.where(h.rng.random(values.shape) < 0.1, np.nan, values),
+        "s/inf": lambda values: np.where(h.rng.random(values.shape) < 0.01, np.inf, values),
+        "s/huge": lambda values: values * np.float32(1e30),
+        "s/shrunk": lambda values: round_to("BF16", values * np.float32(0.9)),
+    }
+    for name, change in strange.items():
+        source = child if name in ("s/nan", "s/inf", "s/shrunk") else base
+        models[name] = {key: change(values).astype(np.float32) for key, values in source.items()}
+    for dated in (True, False):
+        found = infer(models, dated=dated)
+        assert found.keys() == models.keys()
+        for finding in found.values():
+            assert not {"s/zero", "s/constant", "s/huge"} & set(parents(finding))
+
+
 def test_an_adapter_merged_in_full_precision_leaves_no_share_to_speak_of():
     h = Herd(10)
     base = stored(h.founder(), "F32")

@@ -137,16 +137,17 @@ def resolve_family(
     steps = StepOdds(pool, dates)
     for _ in range(_ROUNDS):
         # Seen from a parent of a merge, the founder looks like the merge's child: merges come last.
-        odds = _draw(steps, root, free, known, with_mixtures=False).founder_odds(set(free))
+        plain = _draw(steps, root, free, known, with_mixtures=False)
+        odds = plain.founder_odds(set(free))
         best = max(odds, key=lambda name: odds[name])
         if best == root:
             break
         root = best
-    pedigree = _draw(steps, root, free, known)
-    odds = pedigree.founder_odds(set(free))
+    plain = _draw(steps, root, free, known, with_mixtures=False)
+    odds, undated = (plain.founder_odds(set(free), dated=dated) for dated in (True, False))
     others = [value for name, value in odds.items() if name != root]
     against = float(np.logaddexp.reduce(others)) if others else float("-inf")
-    undated = pedigree.founder_odds(set(free), dated=False)
+    pedigree = _draw(steps, root, free, known)
     descents = []
     for child in free:
         if child == root:
@@ -359,15 +360,11 @@ class _Pedigree:
         if parent != self.root:
             above = self.parents.get(parent, self.root)
             beta, error = self.steps.carried(above, parent).share(child)
-            fact = Evidence(
-                "inherited_share",
-                beta,
-                f"carries {100 * beta:.1f} ± {100 * error:.1f} % of what {parent} had changed "
-                f"since {above}",
+            facts = (
+                _share_fact(parent, above, beta, error),
+                _arrow_fact(self.pool, child, parent),
             )
-            ties = (parent, *self.ties[child]) if self.ties[child] else ()
-            facts = (fact, _arrow_fact(self.pool, child, parent))
-            return Descent(child, ((parent, 1.0, error),), ties, facts)
+            return Descent(child, ((parent, 1.0, error),), self._tied(child, parent), facts)
         barred = self._descendants(child) | {child, self.root}
         others = [
             name
@@ -378,9 +375,14 @@ class _Pedigree:
         if mixture is not None:
             return mixture
         fact = self._nearest_miss(child, others)
-        ties = (self.root, *self.ties[child]) if self.ties[child] else ()
         facts = (fact, _arrow_fact(self.pool, child, self.root))
-        return Descent(child, ((self.root, 1.0, 0.0),), ties, facts)
+        return Descent(child, ((self.root, 1.0, 0.0),), self._tied(child, self.root), facts)
+
+    def _tied(self, child: str, parent: str) -> tuple[str, ...]:
+        """The parent and those that may be it as well; nothing where there are none."""
+        barred = self._descendants(child) | {parent}
+        others = tuple(dict.fromkeys(name for name in self.ties[child] if name not in barred))
+        return (parent, *others) if others else ()
 
     def _nearest_miss(self, child: str, others: Sequence[str]) -> Evidence:
         c = self.pool.ids.index(child)
@@ -408,6 +410,17 @@ def _keeps_words(pool: Pool, child: str, ancestor: str, reference: str, plausibl
     if plausible:
         return bool(kept >= _NOT_REVERTED * n - np.sqrt(n))
     return kept >= _CLEARLY_KEPT * n and n >= _MIN_WORDS
+
+
+def _share_fact(parent: str, above: str, beta: float, error: float) -> Evidence:
+    if not (np.isfinite(beta) and np.isfinite(error)):
+        return Evidence("inherited_share", None, f"{parent} left no mark that could be carried")
+    return Evidence(
+        "inherited_share",
+        beta,
+        f"carries {100 * beta:.1f} ± {100 * error:.1f} % of what {parent} had changed since "
+        f"{above}",
+    )
 
 
 def _arrow_fact(pool: Pool, child: str, parent: str) -> Evidence:

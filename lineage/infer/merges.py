@@ -52,9 +52,12 @@ class Mixture:
     single_match: float
 
     def weights(self, sizes: F64) -> F64:
-        """Mean coefficient of each parent over tensors, weighted by `sizes`, summing to 1."""
+        """Mean coefficient of each parent over tensors, weighted by `sizes`, summing to 1.
+
+        Coefficients that add up to nothing (of a model without weights) stay as they are.
+        """
         means = (self.coefficients * sizes[:, None]).sum(axis=0) / sizes.sum()
-        return np.asarray(means / means.sum())
+        return np.asarray(means / (means.sum() or 1.0))
 
 
 def screen_merge(
