@@ -135,8 +135,8 @@ def verify(recipe: str, model: str, options: VerifyOptions) -> Verification:
         If the Hub fails.
     """
     started = time.monotonic()
-    version = require_mergekit()
     with opened(recipe, model, options) as models:
+        version = require_mergekit()
         plan = models.plan
         talk(plan.announcement)
         for note in plan.notes:
