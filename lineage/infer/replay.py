@@ -73,14 +73,19 @@ def replay_linear(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Repla
 
     searched = max(_round_weights(raw), key=lambda weights: replayed(p, weights))
     n_words = sum(values[0].size for values in some)
+    likely: list[tuple[float, ...]] = []
     if n_words > replayed(p, searched) >= _PLAUSIBLE * n_words:
         likely = sorted(
             _unnormalised(raw), key=lambda weights: -_n_replayed(some[0], c, p, weights, dtype)
         )
-        some = list(pool.values)
-        searched = max((searched, *likely[:_N_LIKELY]), key=lambda weights: replayed(p, weights))
+    some = list(pool.values)  # what is left to tell is a word in ten thousand
+    tried = (searched, *likely[: _N_LIKELY if len(p) <= 3 else 1])
     listed = max(
-        permutations(zip(mixture.parents, p, searched, strict=True)),
+        (
+            entries
+            for weights in tried
+            for entries in permutations(zip(mixture.parents, p, weights, strict=True))
+        ),
         key=lambda entries: replayed([at for _, at, _ in entries], [w for *_, w in entries]),
     )
     order, weights = [at for _, at, _ in listed], [weight for *_, weight in listed]
