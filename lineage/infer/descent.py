@@ -23,15 +23,20 @@ from datetime import datetime
 import numpy as np
 
 from lineage.infer.geometry import Inheritance, Pool
-from lineage.infer.rooting import StepOdds, date_log_odds, founder_log_odds, is_above
+from lineage.infer.rooting import (
+    ARROW_CAP,
+    StepOdds,
+    arrow_log_odds,
+    date_log_odds,
+    founder_log_odds,
+    is_above,
+)
 from lineage.model import Evidence
 
 __all__ = ["DECIDED", "Descent", "Family", "first_guess", "resolve_descent", "resolve_family"]
 
 Dates = Mapping[str, datetime | None]
 
-_ARROW_SCALE = 3.0
-_EDGE_CAP = 3.0
 _MAX_VOTES = 3
 DECIDED = float(np.log(9))
 """Nine to one: below, a direction is not asserted."""
@@ -106,10 +111,8 @@ def first_guess(pool: Pool, nodes: Sequence[str], dates: Dates) -> str:
         for child, other in enumerate(nodes):
             if child == root:
                 continue
-            if np.isfinite(arrow[child, root]):
-                trust = 1 / (1 + (2 * float(error[child, root])) ** 2)
-                witness = 2 * _ARROW_SCALE * (float(arrow[child, root]) + 0.5)
-                arrows += trust * float(np.clip(witness, -_EDGE_CAP, _EDGE_CAP))
+            witness = arrow_log_odds(float(arrow[child, root]), float(error[child, root]))
+            arrows += float(np.clip(witness, -ARROW_CAP, ARROW_CAP))
             order_in_time += min(0.0, date_log_odds(other, name, dates))
         scores.append(weight * arrows + order_in_time)
     return nodes[int(np.argmax(scores))]

@@ -17,10 +17,13 @@ import numpy as np
 from lineage.infer.geometry import Carried, Pool
 from lineage.infer.rounding import rounding_arrow
 
-__all__ = ["StepOdds", "date_log_odds", "founder_log_odds", "is_above"]
+__all__ = [
+    "ARROW_CAP", "StepOdds", "arrow_log_odds", "date_log_odds", "founder_log_odds", "is_above",
+]  # fmt: skip
 
 _ARROW_SCALE = 3.0
-_ARROW_CAP = 3.0
+ARROW_CAP = 3.0
+"""Most that one arrow counts."""
 _ROUNDING_CAP = 5.0
 _DATE_LOG_ODDS = 5.0
 _SAME_TIME = timedelta(hours=1)
@@ -34,6 +37,13 @@ def date_log_odds(
     if born is None or origin is None or abs(born - origin) < _SAME_TIME:
         return 0.0
     return cap if origin < born else -cap
+
+
+def arrow_log_odds(arrow: float, error: float) -> float:
+    """``3(2a+1)/(1+(2·error)²)``, not capped; 0 where the arrow or its error is unknown."""
+    if not np.isfinite(arrow) or not np.isfinite(error):
+        return 0.0
+    return _ARROW_SCALE * (2 * arrow + 1) / (1 + (2 * error) ** 2)
 
 
 @dataclass
@@ -69,11 +79,8 @@ class StepOdds:
 
     def _arrow(self, parent: str, child: str) -> float:
         c, p = self.pool.ids.index(child), self.pool.ids.index(parent)
-        arrow, error = float(self.pool.arrow[c, p]), float(self.pool.arrow_error[c, p])
-        if not np.isfinite(arrow) or not np.isfinite(error):
-            return 0.0
-        witness = _ARROW_SCALE * (2 * arrow + 1) / (1 + (2 * error) ** 2)
-        return float(np.clip(witness, -_ARROW_CAP, _ARROW_CAP))
+        witness = arrow_log_odds(float(self.pool.arrow[c, p]), float(self.pool.arrow_error[c, p]))
+        return float(np.clip(witness, -ARROW_CAP, ARROW_CAP))
 
     def _rounding(self, parent: str, child: str) -> float:
         c, p = self.pool.ids.index(child), self.pool.ids.index(parent)
