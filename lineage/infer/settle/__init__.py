@@ -1,0 +1,1 @@
+"""The questions asked of one family of models, each settling what it can."""
