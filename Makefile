@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow test-all check lint types layers docs pocket zoo bench bench-zoo bench-crawl bench-fingerprint fuzz clean
+.PHONY: help demo test test-slow test-all check lint types layers docs pocket zoo bench bench-zoo bench-crawl bench-candidates bench-fingerprint fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ bench: $(VENV)/.installed ## measure bytes and time; results are printed, not as
 
 bench-crawl: $(VENV)/.installed ## list a simulated Hub of 3 million models (10 minutes; needs ../shared/data)
 	@$(BIN)/python -m benchmarks.crawl || test $$? -eq 77
+
+bench-candidates: $(VENV)/.installed ## search relatives among up to a million simulated models; families of thousands (hours)
+	$(BIN)/python -m benchmarks.candidates
 
 bench-fingerprint: $(VENV)/.installed ## what reading weights costs: bytes, ranges, kernels, the whole pass, a GPU (20 minutes)
 	$(BIN)/python -m benchmarks.probe_cost --configs

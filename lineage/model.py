@@ -19,6 +19,7 @@ __all__ = [
     "ParentShare",
     "Relation",
     "Verdict",
+    "VocabularyMap",
 ]
 
 
@@ -157,13 +158,34 @@ class LayerSource:
 
 
 @dataclass(frozen=True, slots=True)
+class VocabularyMap:
+    """Where a child's rows of tokens came from, in numbers of tokens.
+
+    `kept` tokens have the parent's number, `renumbered` ones another; `appended` are the child's
+    alone, `dropped` the parent's alone.
+    """
+
+    kept: int
+    renumbered: int
+    appended: int
+    dropped: int
+
+    def __post_init__(self) -> None:
+        if min(self.kept, self.renumbered, self.appended, self.dropped) < 0:
+            raise ValueError(f"tokens are counted from zero: {self}")
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What the weights show about one model's origin.
 
     `parents` is empty for founders and abstentions; `ties` lists equally good single parents
     (the first of them also stands in `parents`, grade ``tie``). `p_value` is that of the family
-    test against the nearest parent; `probability` the calibrated belief in the edge, None while
-    uncalibrated. `recipe_yaml` rebuilds the child with mergekit when the grade is ``proved``.
+    test against the nearest parent; `probability` the calibrated belief that the finding is true as
+    it stands (:mod:`lineage.infer.calibration`), None without parents or while uncalibrated.
+    `recipe_yaml` rebuilds the child with mergekit when the grade is ``proved``.
+    `target_modules` are the roles of the matrices that a low-rank change touched, `rank` its rank;
+    `vocabulary_map` is None where the vocabulary is the parent's.
     """
 
     child: str
@@ -180,6 +202,8 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     recipe_yaml: str | None = None
     note: str = field(default="")
+    target_modules: tuple[str, ...] = ()
+    vocabulary_map: VocabularyMap | None = None
 
 
 @dataclass(frozen=True, slots=True)

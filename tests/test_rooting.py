@@ -33,7 +33,7 @@ def by_drawing(parents, odds, candidates):
         neighbours.setdefault(parent, set()).add(child)
     scores = {}
     for root in candidates:
-        score, seen, waiting = np.log(max(1, len(neighbours[root]))), {root}, [root]
+        score, seen, waiting, above = 0.0, {root}, [root], {}
         while waiting:
             at = waiting.pop()
             for other in neighbours[at] - seen:
@@ -41,9 +41,18 @@ def by_drawing(parents, odds, candidates):
                 score += 0.5 * (odds[other] if parents.get(other) == at else -odds[at])
                 seen.add(other)
                 waiting.append(other)
-        scores[root] = score
+                above[other] = at
+        scores[root] = score + np.log(n_growths(above, frozenset(seen)))
     total = np.logaddexp.reduce(list(scores.values()))
     return {root: score - total for root, score in scores.items()}
+
+
+def n_growths(above, left):
+    """In how many orders a tree can have grown, counted by taking the youngest away."""
+    if len(left) == 1:
+        return 1
+    leaves = left - {above[name] for name in left if name in above}
+    return sum(n_growths(above, left - {leaf}) for leaf in leaves)
 
 
 @given(trees())

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.zoo``: build the proving ground, or tell what it holds."""
+"""``python -m benchmarks.zoo``: build the proving ground, tell what it holds, learn from it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.zoo.plan import CONFIGURATIONS, N_FOUNDERS, SPLITS, Node, plan
@@ -38,6 +39,12 @@ def main() -> int:
     measuring.add_argument("--split", choices=sorted(set(SPLITS)), default="test")
     measuring.add_argument("--json", action="store_true")
     measuring.set_defaults(do=_measure)
+    calibrating = commands.add_parser("calibrate", help="how far findings can be believed")
+    calibrating.add_argument("folder", type=Path)
+    calibrating.add_argument("--split", choices=sorted(set(SPLITS)), default="train")
+    calibrating.add_argument("--write", action="store_true", help="replace the committed table")
+    calibrating.add_argument("--json", action="store_true")
+    calibrating.set_defaults(do=_calibrate)
     arguments = parser.parse_args()
     return int(arguments.do(arguments))
 
@@ -83,6 +90,21 @@ def _measure(arguments: argparse.Namespace) -> int:
 
     facts = measure(arguments.folder.resolve(), arguments.split)
     print(json.dumps(facts, indent=1) if arguments.json else tell(facts))
+    return 0
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from benchmarks.zoo.calibrating import calibrate, tell_calibration
+    from benchmarks.zoo.table_module import table_source
+    from lineage.infer import calibration_table
+
+    today = datetime.now(UTC).date()
+    learned, facts = calibrate(arguments.folder.resolve(), arguments.split, today)
+    print(json.dumps(facts, indent=1) if arguments.json else tell_calibration(facts))
+    if arguments.write:
+        file = Path(calibration_table.__file__)
+        file.write_text(table_source(learned.table), encoding="utf-8")
+        print(f"written: {file}", file=sys.stderr)
     return 0
 
 

@@ -16,15 +16,22 @@ from lineage.weights.probe import SCHEME
 __all__ = ["read_zoo"]
 
 
-def read_zoo(folder: Path) -> dict[str, Fingerprint]:
+def read_zoo(folder: Path, home_folder: Path | None = None) -> dict[str, Fingerprint]:
     """Stage-3 fingerprints of all published models by name; what was read before is not read again.
+
+    Parameters
+    ----------
+    folder
+        A Hub on disk.
+    home_folder
+        Where what was read is kept; default: within the folder.
 
     Raises
     ------
     HerdbookError, CrawlError
         If the folder is no Hub.
     """
-    home = Home(folder / ".home")
+    home = Home(home_folder or folder / ".home")
     home.prepare()
     with running_hub(folder) as endpoint:
         crawl(home, endpoint, census=True)

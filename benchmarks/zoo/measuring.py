@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+from numpy.typing import NDArray
+from scipy.stats import binomtest, rankdata
 
 from benchmarks.zoo.baselines import (
     equal_configurations,
@@ -24,6 +25,7 @@ from benchmarks.zoo.baselines import (
     nearest_by_cosine,
     unmixed,
 )
+from benchmarks.zoo.calibrating import measure_calibration
 from benchmarks.zoo.fingerprints import read_zoo
 from benchmarks.zoo.labels import Label, read_labels
 from lineage.infer.assemble import Inference, infer_lineage
@@ -33,7 +35,7 @@ from lineage.infer.reconcile import reconcile
 from lineage.infer.relatedness import test_pair
 from lineage.infer.scoring import Counted, score
 from lineage.infer.truth import Truth, read_truth
-from lineage.model import Edge, Grade, Kind
+from lineage.model import Edge, Grade, Kind, PairVerdict
 from lineage.pipeline.progress import talk
 from lineage.weights.fingerprint import Fingerprint
 
@@ -43,6 +45,7 @@ _ALPHAS = (1e-2, 1e-3, 1e-4)
 _TEST = "test"
 _LOSSY = (Kind.DUPLICATE, Kind.CAST, Kind.QUANTIZED, Kind.MERGE)
 _N_BOOTSTRAP = 2_000
+_PER_DECADE = 10
 _GGUF = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 
 
@@ -92,6 +95,9 @@ def measure(folder: Path, split: str) -> dict[str, Any]:
         "relatedness": _relatedness(ground, found),
         "null": _null(everyone, chosen, split),
         "lineage": _lineage(ground, found, edges),
+        "calibration": measure_calibration(
+            found.findings, truth, {name: label.family for name, label in labels.items()}
+        ),
         "baselines": _baselines(ground),
     }
 
@@ -106,9 +112,11 @@ def _rest(truth: Truth, chosen: set[str]) -> dict[str, Any]:
 
 def _relatedness(ground: _Ground, found: Inference) -> dict[str, Any]:
     """Related against independent pairs of one configuration, by the statistic of the pair test."""
-    related, independent = [], []
+    related: list[float] = []
+    independent: list[float] = []
     untestable = {True: 0, False: 0}
     said: Counter[tuple[bool, str]] = Counter()
+    found_by_kind: dict[str, list[bool]] = {}
     for pair in found.pairs:
         if ground.labels[pair.a].configuration != ground.labels[pair.b].configuration:
             continue
@@ -117,6 +125,9 @@ def _relatedness(ground: _Ground, found: Inference) -> dict[str, Any]:
             said[False, f"same initialisation called {pair.verdict}"] += 1
             continue
         said[is_related, str(pair.verdict)] += 1
+        if is_related:
+            for kind in {_kind(ground, pair.a), _kind(ground, pair.b)}:
+                found_by_kind.setdefault(kind, []).append(pair.verdict is PairVerdict.RELATED)
         if pair.statistic is None:
             untestable[is_related] += 1
         else:
@@ -135,7 +146,16 @@ def _relatedness(ground: _Ground, found: Inference) -> dict[str, Any]:
             f"{'related' if truly else 'unrelated'}: {verdict}": n
             for (truly, verdict), n in sorted(said.items())
         },
+        "related_pairs_found_by_kind": {
+            kind: _rate(sum(found), len(found)) for kind, found in sorted(found_by_kind.items())
+        },
     }
+
+
+def _kind(ground: _Ground, name: str) -> str:
+    """A model's kind, with its disguise if it has one."""
+    kind, disguise = ground.truth.models[name].kind, ground.labels[name].disguise
+    return f"{kind} ({disguise})" if disguise else str(kind)
 
 
 def _auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
@@ -147,10 +167,12 @@ def _auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
 
 
 def _null(ground: _Ground, chosen: set[str], split: str) -> dict[str, Any]:
-    """False-positive rates over independent pairs.
+    """Observed against promised false-positive rates over independent pairs, by configuration.
 
     Both models are of the split; of the test split at least one, since nothing is learned there.
-    Intervals resample pairs of families: the models of a family are near copies of each other.
+    Pairs across the same two families are near copies of each other, so every rate has two
+    intervals: the exact one of independent pairs (Clopper and Pearson), and one that resamples
+    pairs of families.
     """
     plain = {
         name: dequantised(one) if is_quantised(one) else one
@@ -170,15 +192,24 @@ def _null(ground: _Ground, chosen: set[str], split: str) -> dict[str, Any]:
             "n": sum(map(len, clumps)),
             "n_family_pairs": len(clumps),
             "smallest": min(map(min, clumps)),
-            "quantiles": {
-                str(q): float(np.quantile(np.concatenate(clumps), q))
-                for q in (1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9)
-            },
+            "qq": _quantiles(np.concatenate(clumps)),
             "rates": {str(alpha): _interval(clumps, alpha) for alpha in _ALPHAS},
         }
         for name, clumps in p_values.items()
         if clumps
     }
+
+
+def _quantiles(p_values: NDArray[np.float64]) -> dict[str, list[float]]:
+    """A QQ plot's data: quantiles of the p-values where a uniform one has `expected`.
+
+    Expected ones run from one in the number of pairs to 1, ten a decade; `observed` may lie above
+    them (the tests are corrected for their number), never below beyond chance.
+    """
+    n_decades = math.log10(len(p_values))
+    expected = 10.0 ** -np.linspace(n_decades, 0, 1 + math.ceil(_PER_DECADE * n_decades))
+    observed = np.quantile(p_values, expected, method="inverted_cdf")
+    return {"expected": expected.tolist(), "observed": observed.tolist()}
 
 
 def _across_families(
@@ -194,10 +225,10 @@ def _across_families(
             yield one[0], [pair for pair in product(first, second) if ground.independent(*pair)]
 
 
-def _interval(clumps: Sequence[Sequence[float]], alpha: float) -> dict[str, float]:
-    """A rate with a 95 % interval by bootstrap over clumps of pairs.
+def _interval(clumps: Sequence[Sequence[float]], alpha: float) -> dict[str, Any]:
+    """A rate with two 95 % intervals: binomial over pairs, and by bootstrap over clumps of pairs.
 
-    Without a single hit it reaches to ``3/n`` clumps, as if each were one observation.
+    Without a single hit the second reaches to ``3/n`` clumps, as if each were one observation.
     """
     hits = np.array([sum(p <= alpha for p in clump) for clump in clumps])
     sizes = np.array([len(clump) for clump in clumps])
@@ -206,7 +237,13 @@ def _interval(clumps: Sequence[Sequence[float]], alpha: float) -> dict[str, floa
     low, high = np.quantile(rates, (0.025, 0.975))
     if not hits.any():
         high = min(1.0, 3 / len(clumps))
-    return {"rate": float(hits.sum() / sizes.sum()), "low": float(low), "high": float(high)}
+    exact = binomtest(int(hits.sum()), int(sizes.sum())).proportion_ci(0.95, method="exact")
+    return {
+        "rate": float(hits.sum() / sizes.sum()),
+        "hits": int(hits.sum()),
+        "binomial": [float(exact.low), float(exact.high)],
+        "by_families": [float(low), float(high)],
+    }
 
 
 # who descends from whom
@@ -268,9 +305,8 @@ def _by_kind(ground: _Ground, edges: Sequence[Edge]) -> dict[str, dict[str, floa
     counts: dict[str, list[bool]] = {}
     for name, model in ground.truth.models.items():
         if len(model.parents) == 1 and name in ground.models:
-            label = ground.labels[name]
-            kind = f"{model.kind} ({label.disguise})" if label.disguise else str(model.kind)
-            counts.setdefault(kind, []).append(said.get(name) == {model.parents[0][0]})
+            right = said.get(name) == {model.parents[0][0]}
+            counts.setdefault(_kind(ground, name), []).append(right)
     return {kind: _rate(sum(right), len(right)) for kind, right in sorted(counts.items())}
 
 

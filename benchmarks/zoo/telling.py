@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchmarks.zoo.calibrating import tell_calibration
+
 __all__ = ["tell"]
 
 
@@ -34,6 +36,7 @@ def tell(facts: Mapping[str, Any]) -> str:
         f"| {kind} | {_rate(rate)} |"
         for kind, rate in facts["lineage"]["parents"]["by_kind"].items()
     ]
+    lines += ["", tell_calibration(facts["calibration"])]
     return "\n".join(lines)
 
 

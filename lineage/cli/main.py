@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crawler.errors import CrawlError
 from lineage import __version__
-from lineage.cli import audit, claims, questions, recipes, stages, watch
+from lineage.cli import audit, claims, explain, questions, recipes, stages, watch
 from lineage.cli.ingest import add_ingest
 from lineage.cli.output import say
 from lineage.errors import HerdbookError
@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_ingest(adder, _Adder)
     _add_questions(adder)
     audit.register(adder.command, _json)
+    explain.register(adder.command, _parts, _json)
     recipes.register(adder.command, _endpoint, _json, _positive)
     claims.register(adder.command, _json)
     return parser

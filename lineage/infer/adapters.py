@@ -16,7 +16,7 @@ from lineage.model import Evidence
 from lineage.weights.fingerprint import Fingerprint, Sample
 from lineage.weights.roles import TensorKey
 
-__all__ = ["adapter_base", "adapter_rank"]
+__all__ = ["adapter_base", "adapter_modules", "adapter_rank"]
 
 F64 = NDArray[np.float64]
 
@@ -32,6 +32,12 @@ def adapter_rank(adapter: Fingerprint) -> int | None:
         if ".lora_" in key.role and len(sample.shape) == 2
     }
     return max(ranks, default=None)
+
+
+def adapter_modules(adapter: Fingerprint) -> tuple[str, ...]:
+    """The roles of the matrices that the factors change, sorted."""
+    roles = (key.role.rpartition(".lora_")[0] for key in adapter.samples)
+    return tuple(sorted({role for role in roles if role}))
 
 
 def adapter_base(

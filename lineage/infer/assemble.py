@@ -1,23 +1,29 @@
 """From fingerprints to findings: the order in which questions are asked.
 
-Families first (a pair test for every two models). Inside a family: lossy and exact copies, then
-rearranged layers and mixtures of experts, then merges that replay, and only then descent among
-what is left, shape by shape (:mod:`lineage.infer.settle`). A model's finding names its parents only
-where the evidence allows it.
+Families first (a pair test for every two models; for candidate pairs where there are many,
+:mod:`lineage.infer.pair_tests`). Inside a family: lossy and exact copies, then rearranged layers
+and mixtures of experts, then merges that replay, and only then descent among what is left, shape by
+shape (:mod:`lineage.infer.settle`); families of thousands neighbourhood by neighbourhood
+(:mod:`lineage.infer.neighbourhoods`). A model's finding names its parents only where the evidence
+allows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from typing import TYPE_CHECKING
 
-import networkx as nx
-
-from lineage.infer.adapters import adapter_base, adapter_rank
-from lineage.infer.quantised import dequantised, is_quantised
-from lineage.infer.relatedness import test_pair
-from lineage.infer.settle.copies import settle_copies
+from lineage.infer.adapters import adapter_base, adapter_modules, adapter_rank
+from lineage.infer.calibration import calibrated
+from lineage.infer.neighbourhoods import (
+    MAX_WHOLE,
+    Shortlists,
+    part_of,
+    settle_by_neighbourhood,
+)
+from lineage.infer.pair_tests import PairTests, PValues
+from lineage.infer.settle.copies import settle_copies, settle_duplicates
 from lineage.infer.settle.descent import settle_group, shape_groups
 from lineage.infer.settle.family import Dates, Likes, OpenFamily
 from lineage.infer.settle.layers import settle_experts, settle_layers
@@ -25,14 +31,30 @@ from lineage.infer.settle.quantised import settle_quantised
 from lineage.model import Evidence, Finding, Grade, Kind, PairTest, PairVerdict, ParentShare
 from lineage.weights.fingerprint import Fingerprint
 
-__all__ = ["Inference", "infer_lineage"]
+if TYPE_CHECKING:
+    from lineage.weights.sketch import ModelSketch
+
+__all__ = ["ALL_PAIRS_UP_TO", "Inference", "infer_lineage"]
+
+ALL_PAIRS_UP_TO = 1_000
+"""Models that are tested all with all: half a million pairs, minutes at a millisecond each."""
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Inference:
-    """Everything one run found: one finding a model, one test a pair."""
+    """Everything one run found.
+
+    Attributes
+    ----------
+    findings
+        One for every model.
+    pairs
+        The family tests that were made: of every two models, or, where there were more than
+        `ALL_PAIRS_UP_TO`, of those pairs only that had to be tested. A pair of one family that is
+        not among them was neither tested nor found unrelated.
+    """
 
     findings: tuple[Finding, ...]
     pairs: tuple[PairTest, ...]
@@ -43,6 +65,10 @@ def infer_lineage(
     dates: Dates,
     likes: Likes | None = None,
     progress: Progress = lambda _: None,
+    *,
+    sketches: Mapping[str, ModelSketch] | None = None,
+    asked: Iterable[tuple[str, str]] = (),
+    all_pairs_up_to: int = ALL_PAIRS_UP_TO,
 ) -> Inference:
     """Find the origin of every model.
 
@@ -57,6 +83,13 @@ def infer_lineage(
         any date but seldom the original's following.
     progress
         Called with a sentence at the start of each step.
+    sketches
+        Stored sketches by model; only many models need them, and those missing are computed.
+    asked
+        Pairs whose test somebody wants to see, such as declared parents. They are tested after all
+        is found and change nothing of it.
+    all_pairs_up_to
+        So many models are tested all with all, more of them candidate pairs only.
 
     Raises
     ------
@@ -65,51 +98,56 @@ def infer_lineage(
     """
     by_id = {f.repo_id: f for f in sorted(fingerprints, key=lambda f: f.repo_id)}
     adapters = {name: f for name, f in by_id.items() if _is_adapter(f)}
-    plain = {
-        name: dequantised(f) if is_quantised(f) else f
-        for name, f in by_id.items()
-        if name not in adapters
-    }
-    findings: dict[str, Finding] = {}
-    progress(f"testing {len(plain) * (len(plain) - 1) // 2} pairs")
-    pairs = _test_pairs(plain)
-    related = nx.Graph()
-    related.add_nodes_from(plain)
-    related.add_edges_from((p.a, p.b) for p in pairs if p.verdict is PairVerdict.RELATED)
-    p_values = {
-        frozenset((pair.a, pair.b)): pair.p_value for pair in pairs if pair.p_value is not None
-    }
+    plain = {name: f for name, f in by_id.items() if f.samples and name not in adapters}
+    findings = {name: _unread(name) for name, f in by_id.items() if not f.samples}
+    tests = PairTests(plain)
+    shortlists: Shortlists | None = None
+    if len(plain) <= all_pairs_up_to:
+        progress(f"testing {len(plain) * (len(plain) - 1) // 2} pairs")
+        tests.ask_all()
+    else:
+        progress(f"looking for candidates among {len(plain)} models")
+        shortlists = tests.ask_candidates(sketches)
+    families = tests.families()
     twins = {
         name: other
-        for pair in pairs
+        for pair in tests.rows
         if pair.verdict is PairVerdict.COMMON_INIT
         for name, other in ((pair.a, pair.b), (pair.b, pair.a))
     }
-    for number, component in enumerate(nx.connected_components(related), start=1):
-        members = {name: by_id[name] for name in sorted(component)}
-        family = OpenFamily(members, dates, likes or {}, p_values)
-        progress(f"family {number}: {len(component)} models")
-        _resolve_family(family)
+    for number, members in enumerate(families, start=1):
+        family = OpenFamily(
+            {name: by_id[name] for name in members}, dates, likes or {}, PValues(tests)
+        )
+        progress(f"family {number}: {len(members)} models")
+        _resolve_family(family, shortlists, sketches)
         findings.update(
             (name, _as_twin(finding, twins.get(name))) for name, finding in family.findings.items()
         )
     findings.update((name, _adapter(f, by_id, findings)) for name, f in adapters.items())
-    untestable = [
-        PairTest(min(name, other), max(name, other), PairVerdict.UNTESTABLE, None, None, None)
-        for name in by_id
-        for other in by_id
-        if name != other and name not in plain and (other in plain or name < other)
-    ]
-    return Inference(tuple(findings[name] for name in by_id), (*pairs, *untestable))
+    for pair in asked:
+        tests.ask_if_possible(*pair)
+    untestable = [] if shortlists is not None else list(_untestable(by_id, plain))
+    ordered = [findings[name] for name in by_id]
+    return Inference(calibrated(ordered), (*tests.rows, *untestable))
 
 
 def _is_adapter(fingerprint: Fingerprint) -> bool:
     return bool(fingerprint.samples) and all(".lora_" in key.role for key in fingerprint.samples)
 
 
-def _test_pairs(models: Mapping[str, Fingerprint]) -> tuple[PairTest, ...]:
-    n_pairs = max(1, len(models) * (len(models) - 1) // 2)
-    return tuple(test_pair(models[a], models[b], n_pairs) for a, b in combinations(models, 2))
+def _unread(name: str) -> Finding:
+    note = "none of its weights could be read"
+    return Finding(name, Kind.FOUNDER, Grade.ABSTAIN, note=note)
+
+
+def _untestable(everyone: Iterable[str], plain: Mapping[str, Fingerprint]) -> Iterator[PairTest]:
+    """Pairs of which one is an adapter or was not read: nothing of them compares."""
+    for name in everyone:
+        for other in everyone:
+            if name != other and name not in plain and (other in plain or name < other):
+                a, b = min(name, other), max(name, other)
+                yield PairTest(a, b, PairVerdict.UNTESTABLE, None, None, None)
 
 
 def _adapter(
@@ -128,6 +166,7 @@ def _adapter(
             Kind.ADAPTER,
             Grade.ABSTAIN,
             rank=adapter_rank(adapter),
+            target_modules=adapter_modules(adapter),
             note="an adapter holds only its own factors: its weights cannot tell the base model",
         )
     base, evidence = found
@@ -137,6 +176,7 @@ def _adapter(
         Grade.INFERRED,
         (ParentShare(base, 1.0),),
         rank=adapter_rank(adapter),
+        target_modules=adapter_modules(adapter),
         evidence=(evidence,),
     )
 
@@ -158,7 +198,44 @@ def _as_twin(finding: Finding, twin: str | None) -> Finding:
     )
 
 
-def _resolve_family(family: OpenFamily) -> None:
+def _resolve_family(
+    family: OpenFamily,
+    shortlists: Shortlists | None,
+    sketches: Mapping[str, ModelSketch] | None,
+) -> None:
+    settle_duplicates(family)
+    left = family.open_models()
+    if len(left) > MAX_WHOLE:
+        if shortlists is None:
+            shortlists = _shortlists([family.members[name] for name in left], sketches)
+        settle_by_neighbourhood(family, _of_originals(shortlists, family), _settle_rest)
+        return
+    # Ten thousand re-uploads are no witnesses of anything else.
+    rest = part_of(family, left)
+    _settle_rest(rest)
+    family.findings |= rest.findings
+
+
+def _shortlists(
+    models: Sequence[Fingerprint], sketches: Mapping[str, ModelSketch] | None
+) -> Shortlists:
+    from lineage.infer.candidates import find_candidates, marks_of  # imports torch
+
+    return find_candidates(marks_of(models, sketches)).lists()
+
+
+def _of_originals(shortlists: Shortlists, family: OpenFamily) -> Shortlists:
+    """Lists of a family's originals: of equal models, any may have been searched for."""
+    return {
+        family.original(name): [
+            family.original(other) for other in shortlists[name] if other in family.members
+        ]
+        for name in family.members
+        if name in shortlists
+    }
+
+
+def _settle_rest(family: OpenFamily) -> None:
     settle_copies(family)
     settle_quantised(family)
     settle_experts(family)

@@ -2,157 +2,179 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineage.infer.relatedness import common_rows
-from lineage.model import Evidence, Kind
+from lineage.infer.surgery import LowRank, RemovedDirections, Step, low_rank, removed_directions
+from lineage.model import Evidence, Kind, VocabularyMap
+from lineage.weights.encodings import round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
 from lineage.weights.roles import TensorKey
 
-__all__ = ["Change", "describe_change", "frozen_share", "numerical_rank"]
+__all__ = ["Change", "describe_change", "frozen_share"]
 
 F64 = NDArray[np.float64]
 
 _CONTINUED = 0.10
 """Relative change from which training counts as continued pre-training, not fine-tuning."""
-_MANTISSA_BITS = {"BF16": 7, "F16": 10, "F32": 23}
-_WRITERS = ("o", "down")
-_MIN_SIDE = 12
+_COARSE = ("F16", "BF16")
+_TOKENS = ("embed", "head")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The kind of a change, its rank if low, its size, and why."""
+    """The kind of a change, its rank if low, its size, and why.
+
+    `target_modules` are the roles of the matrices that a low-rank change touched;
+    `vocabulary_map` tells of tokens that came or went, None where that is not known.
+    """
 
     kind: Kind
     rank: int | None
     relative: float
     evidence: tuple[Evidence, ...]
+    target_modules: tuple[str, ...] = ()
+    vocabulary_map: VocabularyMap | None = None
 
 
 def describe_change(child: Fingerprint, parent: Fingerprint) -> Change:
-    """Classify the change from `parent` to `child`, two models of one layout."""
-    deltas: dict[TensorKey, F64] = {}
-    origins: dict[TensorKey, F64] = {}
-    equal = total = 0
+    """Classify the change from `parent` to `child`, two models of one layout.
+
+    A parent of a finer type is compared as the child's type rounds it. Rows of tokens are compared
+    by token where both models tell their tokens, else by number.
+    """
+    order = _numbered_anew(child, parent)
+    steps = {}
     for key in sorted(child.samples.keys() & parent.samples.keys()):
-        x, y = common_rows(child.samples[key], parent.samples[key])
-        if x.shape != y.shape or not x.size:
-            continue
-        deltas[key] = x.astype(np.float64) - y.astype(np.float64)
-        origins[key] = y.astype(np.float64)
-        equal += int((x == y).sum())
-        total += x.size
-    moved = float(sum((delta**2).sum() for delta in deltas.values()))
-    size = float(sum((origin**2).sum() for origin in origins.values()))
+        ours, theirs = child.samples[key], parent.samples[key]
+        by_token = order if order is not None and key.role in _TOKENS else None
+        x, y = common_rows(ours, theirs) if by_token is None else _by_token(ours, theirs, by_token)
+        if x.shape == y.shape and x.size:
+            steps[key] = _step(ours, x, y)
+    moved = float(sum((step.delta**2).sum() for step in steps.values()))
+    size = float(sum((step.before**2).sum() for step in steps.values()))
     relative = float(np.sqrt(moved / size)) if size else 0.0
-    evidence = [
+    n_words = sum(step.before.size for step in steps.values())
+    n_equal = sum(int((step.delta == 0).sum()) for step in steps.values())
+    sizes = (
         Evidence("relative_change", relative, f"the weights moved by {100 * relative:.3g} %"),
         Evidence(
             "words_untouched",
-            equal / total if total else None,
-            f"{100 * equal / total:.1f} % of the sampled words are untouched"
-            if total
+            n_equal / n_words if n_words else None,
+            f"{100 * n_equal / n_words:.1f} % of the sampled words are untouched"
+            if n_words
             else "nothing was comparable",
         ),
-    ]
-    kind, rank, reason = _classify(child, parent, deltas, origins, relative)
-    return Change(kind, rank, relative, (*reason, *evidence))
-
-
-def _classify(
-    child: Fingerprint,
-    parent: Fingerprint,
-    deltas: dict[TensorKey, F64],
-    origins: dict[TensorKey, F64],
-    relative: float,
-) -> tuple[Kind, int | None, tuple[Evidence, ...]]:
-    if any(
-        child.samples[key].shape != parent.samples[key].shape and key.role in ("embed", "head")
-        for key in deltas
-    ):
-        return Kind.VOCABULARY, None, (_fact("token_rows", 1.0, "the vocabulary was edited"),)
-    touched = {key for key, delta in deltas.items() if np.any(delta)}
-    removed = _removed_direction(deltas, origins, touched)
+    )
+    tokens = None if order is not None else _appended(child, parent)
+    if order is not None or tokens is not None:
+        reason = _vocabulary_fact(order is not None, tokens)
+        return Change(Kind.VOCABULARY, None, relative, (reason, *sizes), vocabulary_map=tokens)
+    removed = removed_directions(steps)
     if removed is not None:
-        return Kind.ABLITERATED, 1, (removed,)
-    ranks = _low_ranks(child, deltas, touched)
-    if ranks is not None:
-        rank = int(np.median(ranks))
-        reason = f"{len(ranks)} matrices changed, each by rank about {rank}; the rest is untouched"
-        return Kind.LORA_MERGED, rank, (_fact("rank", float(rank), reason),)
-    if relative >= _CONTINUED:
-        return Kind.CONTINUED_PRETRAINING, None, ()
-    return Kind.FINETUNE, None, ()
+        reasons = _removed_facts(removed)
+        return Change(Kind.ABLITERATED, removed.n_directions, relative, (*reasons, *sizes))
+    found = low_rank(steps)
+    if found is not None:
+        reason = _rank_fact(found)
+        modules = tuple(found.by_module)
+        return Change(Kind.LORA_MERGED, found.rank, relative, (reason, *sizes), modules)
+    kind = Kind.CONTINUED_PRETRAINING if relative >= _CONTINUED else Kind.FINETUNE
+    return Change(kind, None, relative, sizes)
 
 
-def _fact(name: str, value: float, text: str) -> Evidence:
-    return Evidence(name, value, text)
+def _step(sample: Sample, after: NDArray[np.float32], before: NDArray[np.float32]) -> Step:
+    """A tensor before and after; what rounding to the child's type alone changed is no change."""
+    if sample.dtype in _COARSE and np.array_equal(round_to(sample.dtype, before), after):
+        before = after
+    return Step(sample, before.astype(np.float64), after.astype(np.float64))
 
 
-def _removed_direction(
-    deltas: dict[TensorKey, F64], origins: dict[TensorKey, F64], touched: set[TensorKey]
-) -> Evidence | None:
-    """A rank-one change of the residual stream's writers with ``⟨δ, P⟩/‖δ‖² = −1``."""
-    writers = [key for key in touched if key.role in _WRITERS]
-    others = [key for key in touched if key.role not in (*_WRITERS, "embed")]
-    if not writers or others:
+# vocabularies
+
+
+def _token_rows(fingerprint: Fingerprint) -> int | None:
+    embedding = fingerprint.samples.get(TensorKey("embed"))
+    return None if embedding is None else embedding.shape[0]
+
+
+def _numbered_anew(child: Fingerprint, parent: Fingerprint) -> Mapping[int, int] | None:
+    """Row of the parent by row of the child, for sampled tokens, if most have another number."""
+    number = {token: row for row, token in parent.tokens.items()}
+    order = {row: number[token] for row, token in child.tokens.items() if token in number}
+    moved = sum(ours != theirs for ours, theirs in order.items())
+    return order if 2 * moved > len(order) else None
+
+
+def _by_token(
+    ours: Sample, theirs: Sample, order: Mapping[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Rows of the same tokens; empty if widths differ."""
+    place = {row: at for at, row in enumerate(theirs.rows)}
+    pairs = [
+        (at, place[order[row]])
+        for at, row in enumerate(ours.rows)
+        if row in order and order[row] in place
+    ]
+    if not pairs or ours.values.shape[1] != theirs.values.shape[1]:
+        return ours.values[:0], theirs.values[:0]
+    mine, others = (list(side) for side in zip(*pairs, strict=True))
+    return ours.values[mine], theirs.values[others]
+
+
+def _appended(child: Fingerprint, parent: Fingerprint) -> VocabularyMap | None:
+    """Rows that came or went at the end of the vocabulary; None where none did or is known."""
+    ours, theirs = _token_rows(child), _token_rows(parent)
+    if ours is None or theirs is None or ours == theirs:
         return None
-    first, arrows = [], []
-    for key in writers:
-        delta = deltas[key]
-        singular = np.linalg.svd(delta, compute_uv=False)
-        energy = float((singular**2).sum())
-        first.append(float(singular[0] ** 2) / energy)
-        arrows.append(float((delta * origins[key]).sum()) / energy)
-    share, arrow = float(np.median(first)), float(np.median(arrows))
-    if share < 0.8 or abs(arrow + 1) > 0.1:
-        return None
-    return _fact(
-        "removed_direction",
-        arrow,
-        f"one direction was removed from {len(writers)} matrices that write to the residual "
-        f"stream ({100 * share:.0f} % of the change has rank one, arrow {arrow:.3f})",
+    return VocabularyMap(min(ours, theirs), 0, max(0, ours - theirs), max(0, theirs - ours))
+
+
+def _vocabulary_fact(is_renumbered: bool, tokens: VocabularyMap | None) -> Evidence:
+    if is_renumbered:
+        return Evidence("token_rows", 1.0, "the tokens were numbered anew")
+    n = 0 if tokens is None else tokens.appended - tokens.dropped
+    words = f"{abs(n)} rows of tokens were {'appended' if n > 0 else 'dropped'}"
+    return Evidence("token_rows", float(n), words)
+
+
+# surgery in words
+
+
+def _removed_facts(removed: RemovedDirections) -> tuple[Evidence, ...]:
+    one = removed.n_directions == 1
+    text = (
+        f"{'one direction was' if one else f'{removed.n_directions} directions were'} removed from "
+        f"{removed.n_writers} of {removed.n_asked} matrices that write to the residual stream"
+    )
+    arrow, told = None, ""
+    if removed.removed is not None:
+        arrow, told = -removed.removed, f", {100 * removed.removed:.0f} % of what was there"
+    return (
+        Evidence("removed_direction", arrow, text + told),
+        Evidence(
+            "removed_share",
+            removed.share,
+            f"{100 * removed.share:.0f} % of these matrices' change lies along it; "
+            f"its sampled components have the digest {removed.digest}",
+        ),
     )
 
 
-def _low_ranks(
-    child: Fingerprint, deltas: dict[TensorKey, F64], touched: set[TensorKey]
-) -> list[int] | None:
-    """Ranks of all changed matrices if each is low and nothing else was touched, else None."""
-    matrices = [key for key in touched if min(deltas[key].shape) >= _MIN_SIDE]
-    if not matrices or len(matrices) < len(touched):
-        return None
-    if any(key.layer < 0 for key in touched):
-        return None
-    ranks, low = [], []
-    for key in sorted(matrices):
-        rank = numerical_rank(deltas[key], _rounding(child.samples[key]))
-        ranks.append(rank)
-        low.append(1 <= rank <= min(deltas[key].shape) / 2)
-    return ranks if np.mean(low) >= 0.9 else None
-
-
-def numerical_rank(delta: F64, noise_rms: float) -> int:
-    """Singular values that noise of this size cannot make.
-
-    The largest singular value of an R × C matrix of independent noise is about
-    ``rms·(√R + √C)`` (Bai & Yin 1993); a quarter is added since rounding noise is not Gaussian.
-    """
-    singular = np.linalg.svd(delta, compute_uv=False)
-    edge = noise_rms * (np.sqrt(delta.shape[0]) + np.sqrt(delta.shape[1]))
-    return int((singular > max(1.25 * edge, 1e-6 * float(singular[0]))).sum())
-
-
-def _rounding(sample: Sample) -> float:
-    """Root mean square of the error of rounding to the sample's dtype (uniform over one unit)."""
-    bits = _MANTISSA_BITS.get(sample.dtype, 23)
-    _, exponent = np.frexp(sample.values.astype(np.float64))
-    unit = np.ldexp(1.0, exponent - 1 - bits)
-    return float(np.sqrt(np.mean(unit**2) / 12))
+def _rank_fact(found: LowRank) -> Evidence:
+    ranks = ", ".join(
+        role if rank is None else f"{role} {rank}" for role, rank in found.by_module.items()
+    )
+    about = "low rank" if found.rank is None else f"rank {found.rank}"
+    text = f"{found.n_matrices} matrices changed by a {about} ({ranks})"
+    text += (
+        f"; trained whole: {', '.join(found.saved)}" if found.saved else "; the rest is untouched"
+    )
+    return Evidence("rank", None if found.rank is None else float(found.rank), text)
 
 
 def frozen_share(child: Fingerprint, parent: Fingerprint) -> float:

@@ -41,18 +41,25 @@ _MAX_VOTES = 3
 DECIDED = float(np.log(9))
 """Nine to one: below, a direction is not asserted."""
 _ROUNDS = 4
-_SAME_DISTANCE = 0.03
-_TURNED = 1.5
-_LEAST_SHARE = 0.85
-_LARGEST_SHARE = 1.04
-_CLEARLY_KEPT = 0.75
-_NOT_REVERTED = 0.45
-_MIN_WORDS = 1000
+_STANDS = 1.5
+"""Log-odds from which a step is left as drawn without another word; it is turned at nine to one."""
+_DISTANCE_ERROR = 0.5
+_TAKEN_BACK = 0.15
+"""Cosine between what a step did and what came before it: chance, and what training takes back."""
+_LEAST_SHARE = 0.80
+_LARGEST_SHARE = 1.15
+_PARALLEL = 1.2
+"""Whole over whitened share from which a change is shared by parallel training, not descent."""
+_SURE_ERROR = 0.03
+"""A whitened share surer than this is believed whatever else was trained on the same text."""
 _N_ERRORS = 2.5
-_MAX_ERROR = 0.06
+_MAX_ERROR = 0.15
+_MAX_MIXTURE_ERROR = 0.06
+"""Every relative carries something of a merge: shares of merges must be surer."""
 _MIN_SHARE = 0.12
 _SHARE_ERRORS = 4.0
-_WHOLE_SHARE = 0.9
+_LEAST_EXPLAINED = 0.65
+"""Of a child's change; on training families relatives of single-parent children reach .54."""
 _MAX_FITTED = 24
 """Relatives that are fitted at once, those that explain most by themselves."""
 
@@ -202,12 +209,15 @@ def _draw(
     *,
     with_mixtures: bool = True,
 ) -> _Pedigree:
-    pedigree = _Pedigree(steps, root, known, with_mixtures)
-    free = [child for child in children if child != root]
-    for child in sorted(free, key=pedigree.travelled):
+    pedigree = _Pedigree(steps, root, known)
+    free = sorted((child for child in children if child != root), key=pedigree.travelled)
+    for child in free:
         pedigree.place(child)
-    for child in sorted(free, key=pedigree.travelled):
+    for child in free:
         pedigree.reconsider(child)
+    if with_mixtures:
+        for child in free:
+            pedigree.move_below_mixture(child)
     return pedigree
 
 
@@ -222,9 +232,10 @@ class _Pedigree:
     steps: StepOdds
     root: str
     known: Mapping[str, Sequence[str]]
-    with_mixtures: bool
     parents: dict[str, str] = field(default_factory=dict)
     ties: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    equal_rank: set[frozenset[str]] = field(default_factory=set)
+    """Parent and child of which cannot be told which is which."""
 
     def __post_init__(self) -> None:
         self.pool, self.dates = self.steps.pool, self.steps.dates
@@ -247,21 +258,35 @@ class _Pedigree:
         What an ancestor did last is carried most wholly, and later training wears off what was done
         long ago: so every model is asked for its own last step, whatever stands above it.
         """
-        barred = self._descendants(child) | {child}
-        mixtures = self._mixtures()
-        plain = [name for name in self.parents if name not in barred and name not in mixtures]
-        passed, unclear = self._ask(child, {name: self.parents[name] for name in plain})
-        above = {self.parents[name] for name in passed}
-        at = (
-            self._surest(child, {n: self.parents[n] for n in passed if n not in above}) or self.root
+        barred = self._descendants(child) | {child, *self._mixtures()}
+        passed, unclear = self._ask(
+            child, {name: at for name, at in self.parents.items() if name not in barred}
         )
-        tried = mixtures if self.with_mixtures else []
-        mixed, _ = self._ask(child, {name: at for name in tried if name not in barred})
-        near = [m for m in mixed if self._distance(child, m) < self._distance(child, at)]
-        if near:
-            at = min(near, key=lambda name: self._distance(child, name))
+        above = {self.parents[name] for name in passed}
+        lowest = {name: self.parents[name] for name in passed if name not in above}
+        at = self._surest(child, lowest) or self.root
         self.parents[child] = at
         self.ties[child] = tuple(name for name in unclear if self.parents[name] == at)
+
+    def move_below_mixture(self, child: str) -> None:
+        """Place a model below a merge that it carries and is nearer to than to its parent.
+
+        Merges come last: which of them are made from the model's own descendants is known only
+        when all others stand.
+        """
+        at = self.parents[child]
+        barred = self._descendants(child)
+        mixed, _ = self._ask(child, {name: at for name in self._mixtures() if name not in barred})
+        nearer = [
+            name
+            for name in mixed
+            if self.steps.carried(at, name).share(child)[1] <= _MAX_MIXTURE_ERROR
+            and self._distance(child, name) < self._distance(child, at)
+            and at not in self._descendants(name)
+        ]
+        if nearer:
+            self.parents[child] = min(nearer, key=lambda name: self._distance(child, name))
+            self.ties[child] = ()
 
     def _ask(self, child: str, references: Mapping[str, str]) -> tuple[list[str], list[str]]:
         """Models whose change since their reference `child` carries, and those it may carry."""
@@ -294,28 +319,40 @@ class _Pedigree:
         return [name for name in self.pool.ids if len(self.known.get(name, ())) > 1]
 
     def reconsider(self, child: str) -> None:
-        """Turn a step round whose two ends are equally far from the root, if it was the wrong way.
+        """Turn a step round if its own direction speaks louder against it than distance for it.
 
-        What a large step left unsettled the next, smaller one may take back: then distance says
-        nothing of the order, and the step's own direction decides.
+        What a large step left unsettled the next, smaller one may take back: then the parent may
+        lie farther from the root than its child.
         """
         parent = self.parents[child]
         if parent == self.root or parent in self.known:
             return
-        far, near = self.travelled(child), self.travelled(parent)
-        if far - near > _SAME_DISTANCE * far:
+        odds = self.steps.log_odds(parent, child) + self._farther_log_odds(parent, child)
+        if odds > _STANDS:
             return
-        odds = self.steps.log_odds(parent, child)
-        if odds > _TURNED:
-            return
-        if odds > -_TURNED:
-            self.ties[child] = (*self.ties.get(child, ()), self.parents[parent])
+        if odds > -DECIDED:
+            self.ties[child] = (*self.ties[child], self.parents[parent])
+            self.equal_rank.add(frozenset((child, parent)))
             return
         siblings = [name for name in self._below(parent) if name != child]
         self.parents[child], self.parents[parent] = self.parents[parent], child
+        self.ties[child], self.ties[parent] = self.ties[parent], ()
         for name in sorted(siblings, key=self.travelled):
             if name not in self.known:
                 self.place(name)
+
+    def _farther_log_odds(self, parent: str, child: str) -> float:
+        """Log-odds of a step's direction from the distances of its ends to the root.
+
+        If steps were orthogonal, ``s = (‖C−R‖² − ‖P−R‖²)/‖C−P‖²`` would be 1, and −1 the other way
+        round. A cosine ε between the step and the way to P adds ``2ε‖P−R‖/‖C−P‖``.
+        """
+        step = self.steps.carried(parent, child).own
+        near, far = (self.steps.carried(self.root, name).own for name in (parent, child))
+        if step <= 0:
+            return 0.0
+        error = _DISTANCE_ERROR**2 + (2 * _TAKEN_BACK) ** 2 * near / step
+        return 2 * (far - near) / step / error
 
     def founder_odds(self, free: Collection[str], *, dated: bool = True) -> dict[str, float]:
         """Log-probabilities of the founder, this tree's shape given; undated: by weights alone."""
@@ -346,16 +383,16 @@ class _Pedigree:
 
     def _descends(self, child: str, ancestor: str, reference: str) -> bool | None:
         """Whether `child` carries what `ancestor` did since `reference`; None: cannot be told."""
-        beta, error = self.steps.carried(reference, ancestor).share(child)
+        carried = self.steps.carried(reference, ancestor)
+        beta, error = carried.share(child)
         if not np.isfinite(beta) or not np.isfinite(error):
             return False
-        slack = _N_ERRORS * error
         if error > _MAX_ERROR:
+            slack = _N_ERRORS * error
             plausible = _LEAST_SHARE - slack <= beta <= _LARGEST_SHARE + slack
             return None if plausible else False
-        return beta >= _LEAST_SHARE and _keeps_words(
-            self.pool, child, ancestor, reference, beta <= _LARGEST_SHARE + error
-        )
+        parallel = error > _SURE_ERROR and carried.whole_share(child) > _PARALLEL * beta
+        return _LEAST_SHARE <= beta <= _LARGEST_SHARE and not parallel
 
     def describe(self, child: str) -> Descent:
         """Where a model was placed, and why."""
@@ -384,8 +421,11 @@ class _Pedigree:
     def _tied(self, child: str, parent: str) -> tuple[str, ...]:
         """The parent and those that may be it as well; nothing where there are none."""
         barred = self._descendants(child) | {parent}
-        others = tuple(dict.fromkeys(name for name in self.ties[child] if name not in barred))
-        return (parent, *others) if others else ()
+        others = [name for name in self.ties[child] if name not in barred]
+        others += [
+            name for name in self._below(child) if frozenset((child, name)) in self.equal_rank
+        ]
+        return (parent, *dict.fromkeys(others)) if others else ()
 
     def _nearest_miss(self, child: str, others: Sequence[str]) -> Evidence:
         c = self.pool.ids.index(child)
@@ -399,20 +439,6 @@ class _Pedigree:
             else f"carries the whole change of no other relative (most: {100 * beta:.0f} % of "
             f"{name})",
         )
-
-
-def _keeps_words(pool: Pool, child: str, ancestor: str, reference: str, plausible: bool) -> bool:
-    """Whether the words that `ancestor` changed speak for descent.
-
-    With a plausible share they must not speak against it (about half are kept even where later
-    training moved nearly every word); a share above one, as when training went on in the same
-    direction, needs three quarters of them, which parallel training does not reach.
-    """
-    kept, reverted = pool.inherited_words(child, ancestor, reference)
-    n = kept + reverted
-    if plausible:
-        return bool(kept >= _NOT_REVERTED * n - np.sqrt(n))
-    return kept >= _CLEARLY_KEPT * n and n >= _MIN_WORDS
 
 
 def _share_fact(parent: str, above: str, beta: float, error: float) -> Evidence:
@@ -438,7 +464,7 @@ def _arrow_fact(pool: Pool, child: str, parent: str) -> Evidence:
 
 
 def _trained_merge(seen: Inheritance, child: str, others: Sequence[str]) -> Descent | None:
-    """Parents of a merge that was trimmed, rescaled or trained on: joint shares that add up."""
+    """Parents of a merge that was rescaled or trained on: joint shares that explain its change."""
     c = seen.ids.index(child)
     able = [x for x in map(seen.ids.index, others) if seen.own[x] > 0.02 * seen.own[c]]
     likely = sorted(able, key=lambda x: -float(seen.products[:, x, c].sum()) / seen.own[x] ** 0.5)
@@ -449,15 +475,25 @@ def _trained_merge(seen: Inheritance, child: str, others: Sequence[str]) -> Desc
         for name, share, error in zip(movers, shares, errors, strict=True)
         if share >= _MIN_SHARE and share > _SHARE_ERRORS * error
     ]
+    if len(chosen) < 2:
+        return None
+    explained = seen.explained(child, movers, [float(share) for share in shares])
+    if not explained >= _LEAST_EXPLAINED:
+        return None
     total = sum(share for _, share, _ in chosen)
     chosen.sort(key=lambda item: -item[1])
-    if len(chosen) < 2 or not 0.75 <= total <= 1.6 or chosen[0][1] >= _WHOLE_SHARE:
-        return None
     listed = ", ".join(f"{100 * share:.0f} % of {name}" for name, share, _ in chosen)
-    fact = Evidence("joint_shares", total, f"carries, jointly fitted, {listed}")
+    facts = (
+        Evidence("joint_shares", total, f"carries, jointly fitted, {listed}"),
+        Evidence(
+            "change_explained",
+            explained,
+            f"these shares make up {100 * explained:.0f} % of its whitened change",
+        ),
+    )
     return Descent(
         child,
         tuple((name, share / total, error / total) for name, share, error in chosen),
         (),
-        (fact,),
+        facts,
     )

@@ -1,4 +1,4 @@
-"""Copies that are exact on some grid: duplicates, casts, permuted units, edited vocabularies.
+"""Copies that are exact on some grid: duplicates, casts, edited vocabularies, disguised copies.
 
 Each function compares one ordered pair and answers with a :class:`Copy` ("`child` came from
 `parent`") or None. The direction is certain where the operation loses something; where it loses
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lineage.infer.relatedness import common_rows
+from lineage.infer.disguises import find_disguise
+from lineage.infer.token_rows import TOKEN_ROLES, aligned_values, common_rows, vocabulary_map
 from lineage.model import Evidence, Kind
 from lineage.weights.encodings import round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
@@ -22,7 +23,9 @@ _MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
 _ALL_WORDS = 0.9995
 """Share of equal words that counts as all: casts of subnormal values differ between libraries."""
 _FFN = ("up", "gate", "down", "up.bias", "gate.bias")
-_TOKEN_ROWS = ("embed", "head")
+_MIN_TOKENS = 8
+_ALPHABET = 8
+"""Neighbouring characters that make an alphabet; chance makes hardly one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,12 @@ def find_copy(child: Fingerprint, parent: Fingerprint) -> Copy | None:
         )
     if child.samples.keys() != parent.samples.keys():
         return None
-    return _cast(child, parent) or _permuted(child, parent) or _vocabulary(child, parent)
+    return (
+        _cast(child, parent)
+        or _permuted(child, parent)
+        or _vocabulary(child, parent)
+        or _disguised(child, parent)
+    )
 
 
 def _cast(child: Fingerprint, parent: Fingerprint) -> Copy | None:
@@ -139,22 +147,47 @@ def _unit_digests(sample: Sample) -> set[bytes]:
     return {row.tobytes() for row in np.ascontiguousarray(sample.units)}
 
 
+def _disguised(child: Fingerprint, parent: Fingerprint) -> Copy | None:
+    disguise = find_disguise(child, parent)
+    if disguise is None:
+        return None
+    return Copy(Kind.PERMUTED, disguise.directed, disguise.evidence)
+
+
 def _vocabulary(child: Fingerprint, parent: Fingerprint) -> Copy | None:
-    """Rows were appended to the token matrices and nothing else was touched."""
-    grown = False
+    """Token rows were appended, dropped or numbered anew, and nothing else was touched."""
+    vocabulary = vocabulary_map(child, parent)
+    if vocabulary is None or vocabulary.n_compared < _MIN_TOKENS:
+        return None
     for key, sample in child.samples.items():
         other = parent.samples[key]
-        x, y = common_rows(sample, other)
+        x, y = aligned_values(child, parent, key)
         if x.size == 0 or not np.array_equal(x, y):
             return None
-        if sample.shape != other.shape:
-            if key.role not in _TOKEN_ROWS or sample.shape[0] < other.shape[0]:
-                return None
-            grown = True
-    if not grown:
+        if sample.shape != other.shape and key.role not in TOKEN_ROLES:
+            return None
+    if vocabulary.n_renumbered:
+        # Whoever appends tokens keeps the numbers of the others; whoever drops some may not.
+        directed = vocabulary.n_added < 0 or _lost_its_alphabet(child, parent)
+        possible = vocabulary.n_added <= 0 and not _lost_its_alphabet(parent, child)
+    else:
+        directed = possible = vocabulary.n_added > 0
+    if not possible:
         return None
-    return Copy(
-        Kind.VOCABULARY,
-        True,
-        (Evidence("equal_words", 1.0, "token rows were appended; every other word is equal"),),
-    )
+    evidence = Evidence("equal_words", 1.0, f"{vocabulary.text}; every other word is equal")
+    return Copy(Kind.VOCABULARY, directed, (evidence,))
+
+
+def _lost_its_alphabet(child: Fingerprint, parent: Fingerprint) -> bool:
+    """Whether characters that stand in a row in the parent's vocabulary do so no more.
+
+    Vocabularies begin with an alphabet in order; numbering tokens anew scatters it.
+    """
+    before, after = _characters_in_order(parent), _characters_in_order(child)
+    return before >= _ALPHABET and after <= before / 4
+
+
+def _characters_in_order(model: Fingerprint) -> int:
+    """Sampled tokens of one character that the next character follows in the next row."""
+    characters = {row: ord(t) for row, t in model.tokens.items() if len(t) == 1}
+    return sum(characters.get(row + 1) == code + 1 for row, code in characters.items())

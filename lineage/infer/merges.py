@@ -10,16 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from lineage.infer.geometry import Pool
+from lineage.infer.parent_sets import parent_sets
 from lineage.weights.encodings import round_to
 
-__all__ = ["MIN_GAIN", "MIN_MATCH", "Mixture", "fit_mixture", "screen_merge"]
+__all__ = [
+    "MIN_GAIN",
+    "MIN_MATCH",
+    "Mixture",
+    "best_single_match",
+    "fit_mixture",
+    "screen_merge",
+]
 
 F64 = NDArray[np.float64]
 
@@ -28,10 +34,9 @@ MIN_MATCH = 0.97
 MIN_GAIN = 0.03
 """By how much it must beat the best single parent."""
 _PLAUSIBLE_MATCH = 0.5
-_TRIED_PER_SIZE = 2
-_SHORT_LIST = 7
-_MAX_PARENTS = 4
-_MIN_SHARE = 0.02
+_WORTHWHILE = 0.97
+"""One more member must take away at least the rest of what is left."""
+_MIN_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,9 @@ def screen_merge(
 
     A mixture is offered when its rounded fit reproduces at least half of the words and clearly
     more than the best single parent; whether it *is* the recipe is for the replay to say, since
-    fitted coefficients miss words that lie exactly between two stored values.
+    fitted coefficients miss words that lie exactly between two stored values. At most one member
+    has a negative weight: the base of task vectors that add up to more than one. (A parent of a
+    merge is a combination of the merge and the others too, but with more of them negative.)
 
     Parameters
     ----------
@@ -79,19 +86,20 @@ def screen_merge(
     names = [name for name in candidates if name != child]
     if len(names) < 2:
         return
-    single = max(_match_one(pool, child, name, dtype) for name in names)
+    single = best_single_match(pool, child, names, dtype)
     if single > 1 - MIN_GAIN:
         return
-    short = _short_list(pool, child, names)
-    for size in range(2, _MAX_PARENTS + 1):
-        ranked = sorted(
-            combinations(short, size), key=lambda chosen: _residual(pool, child, chosen)
-        )
-        for chosen in ranked[:_TRIED_PER_SIZE]:
-            fit = fit_mixture(pool, child, chosen, dtype, single)
-            shares = np.abs(fit.weights(_sizes(pool)))
-            if fit.match >= max(_PLAUSIBLE_MATCH, single + MIN_GAIN) and shares.min() >= _MIN_SHARE:
-                yield fit
+    before = np.inf
+    for chosen in parent_sets(pool, child, names)[1:]:
+        if chosen.left > _WORTHWHILE * before:
+            return
+        before = chosen.left
+        shares = np.array(chosen.shares)
+        if (shares < 0).sum() > 1 or np.abs(shares).min() < _MIN_SHARE:
+            continue
+        fit = fit_mixture(pool, child, chosen.members, dtype, single)
+        if fit.match >= max(_PLAUSIBLE_MATCH, single + MIN_GAIN):
+            yield fit
 
 
 def fit_mixture(
@@ -115,65 +123,12 @@ def fit_mixture(
     return Mixture(tuple(parents), np.array(rows), equal / total, single_match)
 
 
-def _sizes(pool: Pool) -> F64:
-    return np.array([values[0].size for values in pool.values], dtype=np.float64)
+def best_single_match(pool: Pool, child: str, candidates: Sequence[str], dtype: str) -> float:
+    """Share of the child's words that the best of the candidates has alone; 0 without any."""
+    return max((_match_one(pool, child, name, dtype) for name in candidates), default=0.0)
 
 
 def _match_one(pool: Pool, child: str, name: str, dtype: str) -> float:
     c, p = pool.ids.index(child), pool.ids.index(name)
     equal = sum(int((round_to(dtype, v[p]) == v[c]).sum()) for v in pool.values)
-    return equal / float(_sizes(pool).sum())
-
-
-def _short_list(pool: Pool, child: str, names: Sequence[str]) -> list[str]:
-    """Candidates worth combining: found by forward selection, best pairs, non-negative fit."""
-    c = pool.ids.index(child)
-    index = [pool.ids.index(name) for name in names]
-    gram = pool.gram.sum(axis=0)
-    # Differences to the child: the fit wants Σ w (X − C) = 0 with Σ w = 1.
-    shifted = (
-        gram[np.ix_(index, index)] - gram[index, c][:, None] - gram[c, index][None, :] + gram[c, c]
-    )
-    scale = float(np.trace(shifted)) / len(index) or 1.0
-    penalty = 1e3 * scale
-    target = np.full(len(index), penalty)
-    values, vectors = np.linalg.eigh(shifted + penalty)
-    root = vectors * np.sqrt(np.maximum(values, 1e-12 * values.max()))
-    weights, _ = nnls(root.T, np.linalg.lstsq(root, target, rcond=None)[0])
-    by_weight = [names[i] for i in np.argsort(-weights) if weights[i] > 1e-3]
-    pairs = sorted(combinations(names, 2), key=lambda chosen: _residual(pool, child, chosen))[:2]
-    grown = list(pairs[0])
-    while len(grown) < min(_MAX_PARENTS, len(names)):
-        rest = [name for name in names if name not in grown]
-        grown.append(min(rest, key=lambda name: _residual(pool, child, (*grown, name))))
-    ordered = [*grown, *pairs[-1], *by_weight]
-    return list(dict.fromkeys(ordered))[:_SHORT_LIST]
-
-
-def _residual(pool: Pool, child: str, chosen: Sequence[str]) -> float:
-    """Sum over tensors of the squared residual of the best affine mixture, relative to rounding."""
-    c = pool.ids.index(child)
-    p = [pool.ids.index(name) for name in chosen]
-    first, rest = p[0], p[1:]
-    g = pool.gram
-    # a = C − X₀, b_k = X_k − X₀, per tensor
-    aa = g[:, c, c] - 2 * g[:, c, first] + g[:, first, first]
-    ab = np.stack(
-        [g[:, c, k] - g[:, c, first] - g[:, k, first] + g[:, first, first] for k in rest], axis=1
-    )
-    bb = np.stack(
-        [
-            np.stack(
-                [g[:, j, k] - g[:, j, first] - g[:, k, first] + g[:, first, first] for k in rest],
-                axis=1,
-            )
-            for j in rest
-        ],
-        axis=1,
-    )
-    ridge = 1e-12 * np.einsum("tkk->t", bb)[:, None, None] * np.eye(len(rest)) + 1e-30 * np.eye(
-        len(rest)
-    )
-    solved = np.linalg.solve(bb + ridge, ab[:, :, None])[:, :, 0]
-    left = np.maximum(aa - (ab * solved).sum(axis=1), 0.0)
-    return float((left / np.maximum(g[:, c, c], 1e-30)).sum())
+    return float(equal / sum(v[c].size for v in pool.values))

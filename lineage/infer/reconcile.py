@@ -66,7 +66,7 @@ from crawler.records import Claim, ClaimSource
 from lineage.infer.declared import Declared, declarations
 from lineage.model import Edge, Evidence, Finding, Grade, Kind, ParentShare, Relation, Verdict
 
-__all__ = ["generations", "in_graph", "reconcile", "remark_on"]
+__all__ = ["generations", "in_graph", "reconcile", "remark_on", "tells_direction"]
 
 Unrelated = Callable[[str, str], bool] | Collection[tuple[str, str]]
 Dates = Mapping[str, datetime | None]
@@ -390,7 +390,7 @@ class _Judge:
         would stand but for dates: no other witness directs a step between the two. Codes are
         replayed from every model, so a parent called quantised is judged by its ancestors alone.
         """
-        turned = self._found_above(one.parent, lambda step: not _tells_direction(step))
+        turned = self._found_above(one.parent, lambda step: not tells_direction(step))
         above = self._found_above(one.child, lambda _: True)
         origin = self.dates.get(one.parent)
         is_replayed = self.by_child[one.child].kind is Kind.QUANTIZED and any(
@@ -406,7 +406,7 @@ class _Judge:
 
     def _circle(self, one: Declared) -> Evidence:
         """Why a claim that closes a circle was refused: what the rest of the circle stands on."""
-        above = self._found_above(one.parent, _tells_direction)
+        above = self._found_above(one.parent, tells_direction)
         if one.child in above:
             return Evidence("own_descendant", 1.0, f"{one.parent} itself descends from {one.child}")
         return Evidence("cycle", 1.0, f"{one.parent} is itself said to descend from {one.child}")
@@ -513,7 +513,7 @@ class _Judge:
         return made
 
 
-def _tells_direction(finding: Finding) -> bool:
+def tells_direction(finding: Finding) -> bool:
     """Whether the weights themselves say that the child came after its parents."""
     if finding.grade not in _DECIDED:
         return False

@@ -1,10 +1,10 @@
 """Replaying merge recipes exactly, and writing them down.
 
 From the per-tensor coefficients of a :class:`~lineage.infer.merges.Mixture` the recipe is read:
-one weight per parent (linear), a base and weighted differences (task arithmetic, model stock), or
-an interpolation on the sphere (SLERP, Shoemake 1985) with one t or a t per layer and block.
-Published recipes use round numbers, so round numbers are tried first; whichever recipe reproduces
-more of the stored words is kept.
+one weight per parent (linear), or a base and weighted differences (task arithmetic, model stock);
+merges on the sphere are replayed in :mod:`lineage.infer.replay_sphere`. Published recipes use round
+numbers, so round numbers are tried first; whichever recipe reproduces more of the stored words is
+kept.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ from numpy.typing import NDArray
 from lineage.infer.geometry import Pool
 from lineage.infer.merges import Mixture
 from lineage.weights.encodings import TORCH_NAMES, round_to
-from lineage.weights.roles import TensorKey
 
-__all__ = ["Replay", "replay_linear", "replay_slerp", "replay_task_arithmetic"]
+__all__ = [
+    "Replay",
+    "n_equal",
+    "recipe_text",
+    "replay_linear",
+    "replay_task_arithmetic",
+    "round_weights",
+    "unnormalised_weights",
+]
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
-_LINEAR_ABOVE = 0.9995
-"""Cosine above which merge tools interpolate on the line instead of the sphere."""
 _REACH = 4
 """Hundredths around a fitted coefficient that are tried."""
 _SEARCHED_TENSORS = 6
@@ -37,15 +42,14 @@ _PLAUSIBLE = 0.5
 _LARGEST_TOTAL = 300
 """Hundredths that the weights of a linear merge add up to at most."""
 _N_LIKELY = 16
-_PROVED = 0.99
-_LOST_TO_SIMPLICITY = 0.002
-_ATTENTION = frozenset({"q", "k", "v", "o"})
-_FFN = frozenset({"gate", "up", "down"})
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A recipe and how many of the child's words it reproduces."""
+    """A recipe and how many of the child's words it reproduces.
+
+    `remark` says in words what cannot be told from it, if anything.
+    """
 
     method: str
     parents: tuple[str, ...]
@@ -53,6 +57,7 @@ class Replay:
     match: float
     recipe_yaml: str
     base: str | None = None
+    remark: str = ""
 
 
 def replay_linear(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Replay:
@@ -71,12 +76,13 @@ def replay_linear(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Repla
     def replayed(order: Sequence[int], weights: Sequence[float]) -> int:
         return sum(_n_replayed(values, c, order, weights, dtype) for values in some)
 
-    searched = max(_round_weights(raw), key=lambda weights: replayed(p, weights))
+    searched = max(round_weights(raw), key=lambda weights: replayed(p, weights))
     n_words = sum(values[0].size for values in some)
     likely: list[tuple[float, ...]] = []
     if n_words > replayed(p, searched) >= _PLAUSIBLE * n_words:
         likely = sorted(
-            _unnormalised(raw), key=lambda weights: -_n_replayed(some[0], c, p, weights, dtype)
+            unnormalised_weights(raw),
+            key=lambda weights: -_n_replayed(some[0], c, p, weights, dtype),
         )
     some = list(pool.values)  # what is left to tell is a word in ten thousand
     tried = (searched, *likely[: _N_LIKELY if len(p) <= 3 else 1])
@@ -100,17 +106,17 @@ def replay_linear(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Repla
         tuple(name for name, *_ in listed),
         tuple(weight / sum(weights) for weight in weights),
         equal / float(sizes.sum()),
-        _yaml(recipe),
+        recipe_text(recipe),
     )
 
 
 def _n_replayed(
     values: F32, child: int, parents: Sequence[int], weights: Sequence[float], dtype: str
 ) -> int:
-    return _n_equal(round_to(dtype, _linear(values[parents], weights)), values[child])
+    return n_equal(round_to(dtype, _linear(values[parents], weights)), values[child])
 
 
-def _round_weights(raw: F64) -> list[tuple[float, ...]]:
+def round_weights(raw: F64) -> list[tuple[float, ...]]:
     """Weights in hundredths near the fit, roundest first, then the fit itself.
 
     Least squares is off by a few hundredths, since where parents differ by one unit in the last
@@ -134,7 +140,7 @@ def _round_weights(raw: F64) -> list[tuple[float, ...]]:
     ]
 
 
-def _unnormalised(raw: F64) -> list[tuple[float, ...]]:
+def unnormalised_weights(raw: F64) -> list[tuple[float, ...]]:
     """Weights as people write them, not adding up to 1, whose shares are near the fit.
 
     Roundest first. Equal shares in other sizes are kept: they differ in some last bits.
@@ -193,7 +199,7 @@ def replay_task_arithmetic(
         ]
         for candidate in candidates:
             changes = [by_n[n] for by_n, n in zip(weighted, candidate, strict=True)]
-            replayed[candidate] += _n_equal(_moved(values[b], changes, dtype), values[c])
+            replayed[candidate] += n_equal(_moved(values[b], changes, dtype), values[c])
     best = max(candidates, key=replayed.__getitem__)
     weights = tuple(n / 100 for n in best)
     equal = 0
@@ -202,7 +208,7 @@ def replay_task_arithmetic(
             _weighted(values[i] - values[b], weight, dtype)
             for i, weight in zip(p, weights, strict=True)
         ]
-        equal += _n_equal(_moved(values[b], changes, dtype), values[c])
+        equal += n_equal(_moved(values[b], changes, dtype), values[c])
     recipe = {
         "merge_method": "task_arithmetic",
         "base_model": base,
@@ -213,7 +219,12 @@ def replay_task_arithmetic(
         "dtype": TORCH_NAMES.get(dtype, "float32"),
     }
     return Replay(
-        "task_arithmetic", parents, weights, equal / float(sizes.sum()), _yaml(recipe), base=base
+        "task_arithmetic",
+        parents,
+        weights,
+        equal / float(sizes.sum()),
+        recipe_text(recipe),
+        base=base,
     )
 
 
@@ -231,148 +242,11 @@ def _moved(base: F32, changes: Sequence[F32], dtype: str) -> F32:
     return round_to(dtype, base + round_to(dtype, total))
 
 
-def _n_equal(values: F32, others: F32) -> int:
+def n_equal(values: F32, others: F32) -> int:
+    """How many words are equal."""
     return int((values == others).sum())
 
 
-def replay_slerp(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Replay | None:
-    """Interpolation on the sphere between two parents, t per tensor; None for more parents.
-
-    The angle of a tensor is that of its sampled rows; where only part of a tensor was sampled the
-    whole tensor's angle may differ slightly, and the match says by how much that hurts.
-    """
-    if len(mixture.parents) != 2:
-        return None
-    c = pool.ids.index(child)
-    a, b = (pool.ids.index(name) for name in mixture.parents)
-    equal, total = 0, 0
-    found: dict[TensorKey, float] = {}
-    for key, values, coefficients in zip(pool.keys, pool.values, mixture.coefficients, strict=True):
-        x, y, target = values[a], values[b], values[c]
-        cosine = _cosine(x, y)
-        fitted = _t_of(coefficients, cosine)
-        best, best_t = -1, fitted
-        for t in _round_t(fitted):
-            replayed = int((round_to(dtype, _slerp(x, y, t, cosine)) == target).sum())
-            if replayed > best:
-                best, best_t = replayed, t
-        if best < _PROVED * target.size:
-            for t in [best_t + thousandth / 1000 for thousandth in range(-9, 10)]:
-                replayed = int((round_to(dtype, _slerp(x, y, t, cosine)) == target).sum())
-                if replayed > best:
-                    best, best_t = replayed, t
-        equal += best
-        total += target.size
-        found[key] = best_t
-    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
-    single = _single_t(pool, a, b, c, dtype, found, sizes)
-    if single is not None and single[1] >= equal - _LOST_TO_SIMPLICITY * total:
-        found, equal = dict.fromkeys(found, single[0]), single[1]
-    share = float((np.array(list(found.values())) * sizes).sum() / sizes.sum())
-    recipe = _slerp_recipe(mixture.parents, found, sizes, dtype)
-    weights = (round(1 - share, 6), round(share, 6))
-    return Replay(
-        "slerp", mixture.parents, weights, equal / total, _yaml(recipe), base=mixture.parents[0]
-    )
-
-
-def _single_t(
-    pool: Pool, a: int, b: int, c: int, dtype: str, found: Mapping[TensorKey, float], sizes: F64
-) -> tuple[float, int] | None:
-    """The t that most values were found with, and how many words it replays everywhere."""
-    votes: dict[float, float] = {}
-    for t, size in zip(found.values(), sizes, strict=True):
-        votes[t] = votes.get(t, 0.0) + float(size)
-    t = max(votes, key=lambda value: votes[value])
-    if votes[t] < sizes.sum() / 2:
-        return None
-    equal = sum(
-        int((round_to(dtype, _slerp(v[a], v[b], t, _cosine(v[a], v[b]))) == v[c]).sum())
-        for v in pool.values
-    )
-    return t, equal
-
-
-def _cosine(x: F32, y: F32) -> float:
-    x64, y64 = x.astype(np.float64).ravel(), y.astype(np.float64).ravel()
-    scale = float(np.linalg.norm(x64) * np.linalg.norm(y64))
-    return min(1.0, float(x64 @ y64) / scale) if scale > 0 else 1.0
-
-
-def _t_of(coefficients: F64, cosine: float) -> float:
-    """The t whose sphere (or line) coefficients have the ratio of the fitted ones."""
-    first, second = float(coefficients[0]), float(coefficients[1])
-    if cosine > _LINEAR_ABOVE:
-        return second / (first + second)
-    angle = float(np.arccos(cosine))
-    return float(np.arctan2(second * np.sin(angle), first + second * np.cos(angle)) / angle)
-
-
-def _round_t(fitted: float) -> list[float]:
-    """Hundredths near the fit, roundest first, then the fit itself."""
-    centre = round(fitted * 100)
-    hundredths = sorted(
-        range(centre - _REACH, centre + _REACH + 1), key=lambda n: -((n % 10 == 0) + (n % 5 == 0))
-    )
-    return [*(n / 100 for n in hundredths), fitted]
-
-
-def _slerp(x: F32, y: F32, t: float, cosine: float) -> F32:
-    if cosine > _LINEAR_ABOVE:
-        first, second = 1.0 - t, t
-    else:
-        angle = np.arccos(np.float32(cosine))
-        first = float(np.sin((1 - t) * angle) / np.sin(angle))
-        second = float(np.sin(t * angle) / np.sin(angle))
-    return np.asarray(np.float32(first) * x + np.float32(second) * y, dtype=np.float32)
-
-
-def _slerp_recipe(
-    parents: Sequence[str], found: Mapping[TensorKey, float], sizes: F64, dtype: str
-) -> dict[str, object]:
-    values = set(found.values())
-    t: object
-    if len(values) == 1:
-        t = values.pop()
-    else:
-        n_layers = 1 + max(key.layer for key in found)
-        t = [
-            {"filter": "self_attn", "value": _by_layer(found, _ATTENTION, n_layers)},
-            {"filter": "mlp", "value": _by_layer(found, _FFN, n_layers)},
-            {"value": _elsewhere(found, sizes)},
-        ]
-    return {
-        "merge_method": "slerp",
-        "base_model": parents[0],
-        "models": [{"model": name} for name in parents],
-        "parameters": {"t": t},
-        "dtype": TORCH_NAMES.get(dtype, "float32"),
-    }
-
-
-def _by_layer(
-    found: Mapping[TensorKey, float], roles: frozenset[str], n_layers: int
-) -> list[float]:
-    """The t of each layer's tensors of these roles."""
-    lists = [
-        [t for key, t in found.items() if key.layer == layer and key.role in roles]
-        for layer in range(n_layers)
-    ]
-    return [float(round(float(np.median(ts)), 4)) if ts else 0.5 for ts in lists]
-
-
-def _elsewhere(found: Mapping[TensorKey, float], sizes: F64) -> float:
-    """The one t of everything outside attention and feed-forward blocks; large tensors decide.
-
-    Gains are too few values to tell t from, and published recipes give one value here.
-    """
-    others = [
-        (float(size), t)
-        for (key, t), size in zip(found.items(), sizes, strict=True)
-        if key.role not in _ATTENTION | _FFN
-    ]
-    return max(others, default=(0.0, 0.5))[1]
-
-
-def _yaml(recipe: Mapping[str, object]) -> str:
+def recipe_text(recipe: Mapping[str, object]) -> str:
+    """A recipe as YAML, keys in their order."""
     return yaml.safe_dump(dict(recipe), sort_keys=False)

@@ -181,7 +181,7 @@ def _finding(line: AuditLine) -> str:
     if line.p_value is not None:
         parts.append(p_words(line.p_value))
     if line.probability is not None:
-        parts.append(f"probability {line.probability:.2f}")
+        parts.append(f"probability {line.probability:.3f}")
     return ", ".join(parts)
 
 

@@ -7,12 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-import lineage.infer
-import lineage.weights
 from lineage.errors import NotFoundError
 from lineage.infer.assemble import infer_lineage
+from lineage.pipeline.inference_code import inference_code
 from lineage.pipeline.progress import talk
 from lineage.store.findings import (
     count_pairs,
@@ -78,7 +76,7 @@ def infer(home: Home, *, ignore_claims: bool = False, parts: str | None = None) 
             connection,
             "infer",
             {"ignore_claims": ignore_claims, "scheme": SCHEME},
-            {"fingerprints": len(rows), "digest": inputs},
+            {"fingerprints": len(rows), "digest": inputs, "code": inference_code()},
         ) as run_id:
             if unchanged:
                 talk("nothing changed since the last inference")
@@ -110,10 +108,7 @@ def _inputs_digest(
     likes: Mapping[str, int | None],
 ) -> str:
     """One digest of everything that findings are a function of, the code included."""
-    digest = hashlib.sha256()
-    for package in (lineage.infer, lineage.weights):
-        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
-            digest.update(file.read_bytes())
+    digest = hashlib.sha256(inference_code().encode())
     for row in sorted(rows, key=lambda row: row.repo_id):
         witness = (row.digest, dates.get(row.repo_id), likes.get(row.repo_id))
         digest.update(repr(witness).encode())

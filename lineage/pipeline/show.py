@@ -142,10 +142,19 @@ def _finding_lines(finding: FindingRow) -> list[str]:
         lines.append(f"from {share.parent}, share {share.weight:.3f}{bounds}")
     if finding.base:
         lines.append(f"base {finding.base}")
+    if finding.target_modules:
+        lines.append(f"changed: {', '.join(finding.target_modules)}")
+    if (tokens := finding.vocabulary_map) is not None:
+        lines.append(
+            f"tokens: {tokens.kept} kept, {tokens.renumbered} numbered anew,"
+            f" {tokens.appended} appended, {tokens.dropped} dropped"
+        )
     if finding.ties:
         lines.append(f"equally good: {', '.join(finding.ties)}")
     if finding.p_value is not None:
         lines.append(f"family test {p_words(finding.p_value)}")
+    if finding.probability is not None:
+        lines.append(f"probability {finding.probability:.3f} (by the weights alone)")
     if finding.note:
         lines.append(finding.note)
     lines += [f"evidence: {fact.text}" for fact in finding.evidence]
@@ -159,7 +168,8 @@ def _edge_lines(edges: Sequence[EdgeRow], *, up: bool) -> list[str]:
     for edge in edges:
         share = "" if edge.weight is None else f", share {edge.weight:.3f}"
         name = edge.parent if up else edge.child
-        lines.append(f"{name}: {edge.relation}{share}, {edge.verdict} ({edge.grade})")
+        belief = "" if edge.probability is None else f", probability {edge.probability:.3f}"
+        lines.append(f"{name}: {edge.relation}{share}, {edge.verdict} ({edge.grade}{belief})")
         if up:
             lines += [f"  {fact.text}" for fact in edge.evidence]
     return lines

@@ -14,12 +14,14 @@ from lineage.model import (
     LayerSource,
     PairTest,
     ParentShare,
+    VocabularyMap,
 )
 from lineage.store.evidence import evidence_json, read_evidence
 
 __all__ = [
     "count_pairs",
     "current_findings",
+    "read_vocabulary_map",
     "replace_findings",
     "replace_pairs",
 ]
@@ -62,22 +64,32 @@ def count_pairs(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
     return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
-def current_findings(connection: duckdb.DuckDBPyConnection) -> tuple[Finding, ...]:
-    """The findings that hold now, in order of the child's name."""
+def current_findings(
+    connection: duckdb.DuckDBPyConnection, children: Sequence[str] | None = None
+) -> tuple[Finding, ...]:
+    """The findings that hold now (None: of all models), in order of the child's name."""
     rows = connection.execute(
         "SELECT finding_id, child, kind, grade, base, method, rank, p_value, probability, ties,"
-        " evidence, recipe_yaml, note FROM finding WHERE valid_to IS NULL ORDER BY child"
+        " evidence, recipe_yaml, note, target_modules, tokens_kept, tokens_renumbered,"
+        " tokens_appended, tokens_dropped FROM finding WHERE valid_to IS NULL"
+        " AND ($1::VARCHAR[] IS NULL OR list_contains($1, child)) ORDER BY child",
+        [None if children is None else list(children)],
     ).fetchall()
+    wanted = [None if children is None else [row[0] for row in rows]]
     parents: dict[int, list[ParentShare]] = {}
     for finding_id, parent, weight, low, high in connection.execute(
         "SELECT finding_id, parent, weight, low, high FROM finding_parent"
-        " ORDER BY finding_id, position"
+        " WHERE $1::BIGINT[] IS NULL OR list_contains($1, finding_id)"
+        " ORDER BY finding_id, position",
+        wanted,
     ).fetchall():
         parents.setdefault(finding_id, []).append(ParentShare(parent, weight, low, high))
     layers: dict[int, list[LayerSource]] = {}
     for finding_id, child_layer, parent, parent_layer in connection.execute(
         "SELECT finding_id, child_layer, parent, parent_layer FROM finding_layer"
-        " ORDER BY finding_id, child_layer"
+        " WHERE $1::BIGINT[] IS NULL OR list_contains($1, finding_id)"
+        " ORDER BY finding_id, child_layer",
+        wanted,
     ).fetchall():
         layers.setdefault(finding_id, []).append(LayerSource(child_layer, parent, parent_layer))
     return tuple(
@@ -96,12 +108,23 @@ def current_findings(connection: duckdb.DuckDBPyConnection) -> tuple[Finding, ..
             read_evidence(evidence),
             recipe_yaml,
             note,
+            tuple(modules or ()),
+            read_vocabulary_map(*tokens),
         )
         for (
             finding_id, child, kind, grade, base, method, rank, p_value, probability, ties,
-            evidence, recipe_yaml, note,
+            evidence, recipe_yaml, note, modules, *tokens,
         ) in rows
     )  # fmt: skip
+
+
+def read_vocabulary_map(
+    kept: int | None, renumbered: int | None, appended: int | None, dropped: int | None
+) -> VocabularyMap | None:
+    """What four columns of a finding say of its vocabulary; None where one is NULL."""
+    if kept is None or renumbered is None or appended is None or dropped is None:
+        return None
+    return VocabularyMap(kept, renumbered, appended, dropped)
 
 
 def replace_findings(
@@ -142,8 +165,10 @@ def _insert(
     finding: Finding,
     now: datetime,
 ) -> None:
+    tokens = finding.vocabulary_map
     connection.execute(
-        "INSERT INTO finding VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        "INSERT INTO finding VALUES"
+        " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)",
         [
             finding_id,
             run_id,
@@ -160,6 +185,12 @@ def _insert(
             finding.recipe_yaml,
             finding.note,
             now,
+            list(finding.target_modules) or None,
+            *(
+                (None, None, None, None)
+                if tokens is None
+                else (tokens.kept, tokens.renumbered, tokens.appended, tokens.dropped)
+            ),
         ],
     )
     if finding.parents:

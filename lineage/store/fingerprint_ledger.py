@@ -104,13 +104,16 @@ def record_fingerprints(connection: duckdb.DuckDBPyConnection, rows: Sequence[Le
 
 
 def fingerprint_rows(
-    connection: duckdb.DuckDBPyConnection, scheme: str | None = None
+    connection: duckdb.DuckDBPyConnection,
+    scheme: str | None = None,
+    repo_ids: Sequence[str] | None = None,
 ) -> tuple[LedgerRow, ...]:
-    """All lines of one scheme (None: of all), in order of repository and time."""
+    """All lines of one scheme and of some models (None: of all), by repository and time."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM fingerprint WHERE $1 IS NULL OR scheme = $1"
+        f"SELECT {_COLUMNS} FROM fingerprint WHERE ($1 IS NULL OR scheme = $1)"
+        " AND ($2::VARCHAR[] IS NULL OR list_contains($2, repo_id))"
         " ORDER BY repo_id, made_at, revision, scheme",
-        [scheme],
+        [scheme, None if repo_ids is None else list(repo_ids)],
     ).fetchall()
     named = [dict(zip(_NAMES, row, strict=True)) for row in rows]
     return tuple(LedgerRow(**row | {"given_up": tuple(row["given_up"] or ())}) for row in named)

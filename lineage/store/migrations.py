@@ -34,9 +34,22 @@ def _keep_fingerprints_in_parts(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
+def _tell_modules_and_tokens(connection: duckdb.DuckDBPyConnection) -> None:
+    """Findings of before say nothing of them; the next inference does."""
+    for name, kind in (
+        ("target_modules", "VARCHAR[]"),
+        ("tokens_kept", "BIGINT"),
+        ("tokens_renumbered", "BIGINT"),
+        ("tokens_appended", "BIGINT"),
+        ("tokens_dropped", "BIGINT"),
+    ):
+        connection.execute(f"ALTER TABLE finding ADD COLUMN IF NOT EXISTS {name} {kind}")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("0001-tables-of-0.2", _create_first_tables),
     ("0002-fingerprints-in-parts", _keep_fingerprints_in_parts),
+    ("0003-target-modules-and-tokens", _tell_modules_and_tokens),
 )
 """Name and function of every migration; never edited once released, only appended to."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 __all__ = ["PUBLISHED", "SCHEMA_VERSION", "WORKING", "Column", "Table"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +332,11 @@ FINDING = _table(
     note           | VARCHAR NOT NULL     | one sentence for people
     valid_from     | TIMESTAMPTZ NOT NULL | when this finding was first made
     valid_to       | TIMESTAMPTZ          | when a later run replaced it; NULL: current
+    target_modules | VARCHAR[]            | roles of the matrices that a low-rank change touched; NULL: not of low rank
+    tokens_kept    | BIGINT               | tokens with the parent's number; NULL: the vocabulary is the parent's
+    tokens_renumbered | BIGINT            | tokens with another number than the parent's
+    tokens_appended | BIGINT              | tokens that the parent does not have
+    tokens_dropped | BIGINT               | tokens that only the parent has
     """,
     "finding_id",
 )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from crawler.records import ClaimSource
 from lineage.infer.declared import Declared, declarations
+from lineage.infer.quantised import CODES_MISSED, TENSORS_OF
 from lineage.infer.reconcile import generations, remark_on
 from lineage.model import Evidence, Grade, Kind, Relation, Verdict
 from lineage.views.rows import ClaimRow, EdgeRow, FindingRow, ModelCard
@@ -204,6 +205,9 @@ class _Case:
     # -- declared and found ---------------------------------------------------------------------
 
     def _agreed(self, edge: EdgeRow, declared: Declared) -> AuditLine:
+        unfaithful = self._unfaithful(declared)
+        if unfaithful is not None:
+            return unfaithful
         kind = KIND_WORDS.get(edge.kind or "", edge.kind)
         ruling, reason = self._of_relation(edge, declared), None
         if ruling is Ruling.MISLABELLED_COPY:
@@ -368,6 +372,8 @@ class _Case:
         words = why.text
         if instead and why.name == "unrelated":
             words += f"; the weights show {_listed(instead)} instead"
+        if instead and finding is not None and finding.kind in _COPIES:
+            words += f", word for word: {next((f.text for f in facts), KIND_WORDS[finding.kind])}"
         ruling = Ruling.CONTRADICTED
         sentence = f"{_phrase(declared)}; {words}."
         is_quantised = finding is not None and finding.kind == Kind.QUANTIZED
@@ -380,7 +386,44 @@ class _Case:
             )
         return self._line(edge.parent, ruling, sentence, why.name, (*told, *facts))
 
+    def _tensors(self) -> str:
+        """How many tensors of a quantised model have the codes of which model; empty: of one."""
+        facts = self.facts.finding.evidence if self.facts.finding else ()
+        return "; ".join(fact.text for fact in facts if fact.name.startswith(TENSORS_OF))
+
+    def _unfaithful(self, declared: Declared) -> AuditLine | None:
+        """A declared quantisation whose codes are not the declared model's, though nobody's alone.
+
+        Only where the model was held against the codes, and codes of this type follow from values.
+        """
+        finding = self.facts.finding
+        if (
+            finding is None
+            or finding.kind != Kind.QUANTIZED
+            or Relation.QUANTIZED not in _stated(declared)
+        ):
+            return None
+        missed = next(
+            (f for f in finding.evidence if f.name == f"{CODES_MISSED}{declared.parent}"), None
+        )
+        mixed = len(finding.parents) > 1
+        if missed is None and not mixed:
+            return None
+        why = f"its codes come from several models: {self._tensors()}"
+        if not mixed and missed is not None:
+            why = f"the codes do not come from it: {missed.text}; {finding.note}"
+        return self._line(
+            declared.parent,
+            Ruling.UNFAITHFUL_QUANTISATION,
+            f"{_phrase(declared)}, but {why}.",
+            "codes",
+            finding.evidence,
+        )
+
     def _open(self, edge: EdgeRow, declared: Declared) -> AuditLine:
+        unfaithful = self._unfaithful(declared)
+        if unfaithful is not None:
+            return unfaithful
         reason, why = self._why_open(edge, declared)
         finding = self.facts.finding
         return self._line(

@@ -14,6 +14,7 @@ import duckdb
 from lineage.model import Evidence, LayerSource, ParentShare
 from lineage.store import published
 from lineage.store.evidence import read_evidence
+from lineage.store.findings import read_vocabulary_map
 from lineage.views.judgement import audit_model
 from lineage.views.rows import (
     AuditPage,
@@ -89,7 +90,10 @@ def _findings(
     made: dict[str, FindingRow] = {}
     for row in rows:
         ties, evidence = tuple(row[9]), read_evidence(row[10])
-        values: published.Row = (*row[:9], ties, evidence, *row[11:], tuple(shares.get(row[0], ())))
+        told = (tuple(row[14] or ()), read_vocabulary_map(*row[15:]))
+        values: published.Row = (
+            *row[:9], ties, evidence, *row[11:14], tuple(shares.get(row[0], ())), *told,
+        )  # fmt: skip
         made[row[1]] = FindingRow(*_zoned(values))
     return made
 

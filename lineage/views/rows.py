@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from lineage.model import Evidence, LayerSource, ParentShare
+from lineage.model import Evidence, LayerSource, ParentShare, VocabularyMap
 
 __all__ = [
     "AuditPage",
@@ -129,6 +129,8 @@ class FindingRow:
     note: str
     found_at: datetime
     parents: tuple[ParentShare, ...]
+    target_modules: tuple[str, ...] = ()
+    vocabulary_map: VocabularyMap | None = None
 
 
 @dataclass(frozen=True, slots=True)

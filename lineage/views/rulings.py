@@ -8,7 +8,8 @@ ancestor                 declared and no parent, but an ancestor or the base of 
 undeclared               the weights show it, nobody declared it
 unverifiable             declared, and the weights cannot tell; :class:`Reason` says why
 contradicted             declared, and the weights decided otherwise
-unfaithful_quantisation  contradicted, declared as a quantisation, and one it is, of other weights
+unfaithful_quantisation  declared as a quantisation, and one it is: of another model, of several, or
+                         of none that was read, though the declared one was
 missing_parent           undeclared, of a merge of which other parents are declared, and no ancestor
                          of this one
 wrong_relation           the parent is right, the word for the relation is one the weights exclude

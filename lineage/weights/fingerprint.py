@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,10 +14,13 @@ from crawler.errors import TruncatedError
 from lineage.errors import IncomparableError
 from lineage.weights.encodings import decode_rows, row_bytes
 from lineage.weights.probe import Block, ProbePlan
+from lineage.weights.responses import READERS, responses
 from lineage.weights.roles import TensorKey
+from lineage.weights.stages import spread
 from lineage.weights.weight import MAIN, Weight
 
 __all__ = [
+    "MOST_UNITS",
     "Directions",
     "Fingerprint",
     "Sample",
@@ -27,6 +30,11 @@ __all__ = [
 ]
 
 F32 = NDArray[np.float32]
+
+MOST_UNITS = 256
+"""Units of a matrix that are matched: more would only cost, pairs are compared units × units."""
+
+_RESPONDING_LAYERS = 5
 
 
 @dataclass(frozen=True)
@@ -97,27 +105,25 @@ def decode_sample(sample: Sample) -> F32:
 
 @dataclass(frozen=True)
 class Directions:
-    """Units of a matrix as directions, centred both ways, and their inner products.
+    """Units of a matrix as directions, centred both ways.
 
     Attributes
     ----------
     matrix
-        Units × inputs: every row centred and scaled to length one, then every column centred.
-    gram
-        ``matrixᵀ·matrix``, inputs × inputs.
+        Units × inputs, at most `MOST_UNITS`, the leading ones: every row centred and scaled to
+        length one, then every column centred.
     """
 
     matrix: F32
-    gram: F32
 
     @staticmethod
-    def of(units: F32) -> Directions:
+    def of(units: NDArray[np.float32] | NDArray[np.float64]) -> Directions:
         """Directions of `units` (units × inputs)."""
-        rows = units.astype(np.float64)
+        rows = units[:MOST_UNITS].astype(np.float64)
         rows -= rows.mean(axis=1, keepdims=True)
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
         rows -= rows.mean(axis=0, keepdims=True)
-        return Directions(rows.astype(np.float32), (rows.T @ rows).astype(np.float32))
+        return Directions(rows.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,24 @@ class Fingerprint:
     def n_layers(self) -> int:
         """Number of layers."""
         return 1 + max((key.layer for key in self.samples), default=-1)
+
+    @cached_property
+    def responses(self) -> Mapping[TensorKey, Directions]:
+        """Units of a few layers as directions of their responses to all sampled tokens.
+
+        Empty without an embedding (:mod:`lineage.weights.responses`).
+        """
+        embedding = self.samples.get(TensorKey("embed"))
+        if embedding is None or len(embedding.shape) != 2:
+            return {}
+        found = responses(self.samples, embedding.values, self.responding_keys)
+        return {key: Directions.of(units) for key, units in found.items()}
+
+    @property
+    def responding_keys(self) -> Iterator[TensorKey]:
+        """The matrices that `responses` may hold: readers of a few layers, evenly spread."""
+        for layer in spread(self.n_layers)[:_RESPONDING_LAYERS]:
+            yield from (TensorKey(role, layer) for role in READERS)
 
     @cached_property
     def dtype(self) -> str:

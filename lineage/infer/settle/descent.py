@@ -109,6 +109,7 @@ def _settle_surgery(family: OpenFamily, pool: Pool) -> None:
                     (ParentShare(parent, 1.0),),
                     rank=change.rank,
                     evidence=change.evidence,
+                    target_modules=change.target_modules,
                 )
             )
 
@@ -179,4 +180,6 @@ def _descent_finding(family: OpenFamily, descent: Descent, root: str) -> Finding
         ties=descent.ties,
         rank=change.rank,
         evidence=(*descent.evidence, *change.evidence),
+        target_modules=change.target_modules,
+        vocabulary_map=change.vocabulary_map,
     )

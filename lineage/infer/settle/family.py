@@ -12,13 +12,16 @@ from lineage.infer.rooting import date_log_odds
 from lineage.model import Finding, Kind
 from lineage.weights.fingerprint import Fingerprint
 
-__all__ = ["Dates", "Likes", "OpenFamily", "birth", "is_rearranged_from", "log_odds_older"]
+__all__ = [
+    "COPY_DATE_LOG_ODDS", "LIKES_LOG_ODDS", "Dates", "Likes", "OpenFamily", "birth",
+    "is_rearranged_from", "log_odds_older",
+]  # fmt: skip
 
 Dates = Mapping[str, datetime | None]
 Likes = Mapping[str, int | None]
 
-_COPY_DATE_LOG_ODDS = 1.0
-_LIKES_LOG_ODDS = 3.0
+COPY_DATE_LOG_ODDS = 1.0
+LIKES_LOG_ODDS = 3.0
 
 
 @dataclass
@@ -62,11 +65,11 @@ class OpenFamily:
 
 def log_odds_older(family: OpenFamily, a: str, b: str) -> float:
     """Log-odds that `a` is the original of the equal models `a` and `b`."""
-    odds = date_log_odds(b, a, family.dates, cap=_COPY_DATE_LOG_ODDS)
+    odds = date_log_odds(b, a, family.dates, cap=COPY_DATE_LOG_ODDS)
     liked_a, liked_b = family.likes.get(a), family.likes.get(b)
     if liked_a is not None and liked_b is not None:
         ratio = float(np.log((liked_a + 1) / (liked_b + 1)))
-        odds += float(np.clip(ratio, -_LIKES_LOG_ODDS, _LIKES_LOG_ODDS))
+        odds += float(np.clip(ratio, -LIKES_LOG_ODDS, LIKES_LOG_ODDS))
     return odds
 
 

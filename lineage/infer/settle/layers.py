@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
-from lineage.infer.layers import expert_origin, layer_digests, layer_origin, similar_layers
+from lineage.infer.layers import (
+    LayerOrigin,
+    difference,
+    expert_origin,
+    kept_units,
+    layer_digests,
+    layer_origin,
+    repeats_itself,
+    similar_layers,
+)
 from lineage.infer.quantised import is_quantised
 from lineage.infer.rooting import date_log_odds
 from lineage.infer.settle.family import OpenFamily, birth, is_rearranged_from
@@ -12,16 +22,28 @@ from lineage.model import Evidence, Finding, Grade, Kind, LayerSource, ParentSha
 
 __all__ = ["settle_experts", "settle_layers", "similar_origin"]
 
+_FOUND_UNITS = 0.5
+"""Share of the units that can be found by chance of sampling: any order of choice leaves more."""
+_NEARER = 0.25
+"""A parent of another depth must be much nearer, squared, than any model of the child's own.
+
+Models of one family that were trained on one text approach each other: by half of the square."""
+_WORDS = 0.01
+"""Share of kept words from which their number tells the nearest relative; else the distance does.
+
+Training on one text brings models nearer, but seldom to the same words."""
+
 
 def settle_experts(family: OpenFamily) -> None:
     """Settle mixtures of experts that were put together from dense models."""
     dense = [
-        family.members[name]
+        name
         for name in family.open_models()
         if not any(key.expert >= 0 for key in family.members[name].samples)
     ]
     for child in family.open_models():
-        origin = expert_origin(family.members[child], dense)
+        candidates = [family.members[name] for name in _by_preference(family, child, dense)]
+        origin = expert_origin(family.members[child], candidates)
         if origin is None:
             continue
         owners, base = origin
@@ -50,27 +72,80 @@ def settle_experts(family: OpenFamily) -> None:
         )
 
 
+def _by_preference(family: OpenFamily, child: str, names: Sequence[str]) -> list[str]:
+    """Models with more of the child's tensors outside the layers first, then the older ones.
+
+    Models that differ in their vocabulary alone have the same layers.
+    """
+    fingerprint = family.members[child]
+    outside = [key for key in fingerprint.samples if key.layer < 0]
+
+    def n_equal(name: str) -> int:
+        other = family.members[name].samples
+        return sum(
+            key in other and fingerprint.samples[key].words == other[key].words for key in outside
+        )
+
+    return sorted(names, key=lambda name: (-n_equal(name), birth(family.dates, name)))
+
+
 def settle_layers(family: OpenFamily) -> None:
-    """Settle models whose layers all stand in others, word for word."""
+    """Settle models whose layers or feed-forward units all stand in others.
+
+    Word for word first; then models that were trained since, which are nearer to a model of another
+    depth than to any of their own.
+    """
+    for is_wanted in (_is_stack, _has_one_parent, lambda *_: True):
+        _settle_exact_layers(family, is_wanted)
+    _settle_kept_units(family)
+    _settle_trained_layers(family)
+
+
+def _settle_exact_layers(
+    family: OpenFamily, is_wanted: Callable[[OpenFamily, LayerOrigin], bool]
+) -> None:
+    """Settle models made of others' layers in a wanted way.
+
+    Stacks come first, then what was cut from one model: an original is made of the layers of the
+    stacks that hold its pieces, too, and of the models that were pruned from it.
+    """
     names = [n for n in family.open_models() if not is_quantised(family.members[n])]
     digests = {name: layer_digests(family.members[name]) for name in names}
-    ordered = sorted(names, key=lambda name: birth(family.dates, name))
+    owners: dict[str, set[str]] = {}
+    for name in names:
+        for digest in digests[name]:
+            owners.setdefault(digest, set()).add(name)
     for child in names:
+        sharing = {name for digest in digests[child] for name in owners[digest]} - {child}
         candidates = [
             name
-            for name in ordered
-            if name != child
-            and child not in family.known_parents().get(name, ())
+            for name in _by_preference(family, child, sorted(sharing))
+            if child not in family.known_parents().get(name, ())
             and not is_rearranged_from(family, name, child)
             and date_log_odds(child, name, family.dates) >= 0
             and (_repeats(digests[child]) or not _repeats(digests[name]))
         ]
         origin = layer_origin(child, digests, candidates)
-        if origin is None:
+        if origin is None or not is_wanted(family, origin):
             continue
         stacked = len(origin.parents) > 1 or _repeats(digests[child])
         kind = Kind.PASSTHROUGH if stacked else Kind.PRUNED
         family.settle(_layer_finding(child, kind, origin.layer_map, Grade.PROVED))
+
+
+def _is_stack(family: OpenFamily, origin: LayerOrigin) -> bool:
+    """Whether runs of layers of several models make a deeper one."""
+    depth = len(origin.layer_map)
+    steps = [
+        (one.parent, one.parent_layer + 1) == (following.parent, following.parent_layer)
+        for one, following in pairwise(origin.layer_map)
+    ]
+    is_deeper = all(family.members[name].n_layers < depth for name in origin.parents)
+    return len(origin.parents) > 1 and is_deeper and 2 * (1 + steps.count(False)) <= depth
+
+
+def _has_one_parent(_: OpenFamily, origin: LayerOrigin) -> bool:
+    return len(origin.parents) == 1
 
 
 def _repeats(digests: Sequence[str]) -> bool:
@@ -88,7 +163,7 @@ def _layer_finding(
         ParentShare(name, n / len(layer_map))
         for name, n in sorted(counts.items(), key=lambda item: -item[1])
     )
-    exactly = "word for word" if grade is Grade.PROVED else "by its feed-forward rows"
+    exactly = "word for word" if grade is Grade.PROVED else "trained since"
     return Finding(
         child,
         kind,
@@ -106,20 +181,92 @@ def _layer_finding(
     )
 
 
+def _settle_kept_units(family: OpenFamily) -> None:
+    """Settle models that kept some feed-forward units of a wider one and changed nothing else."""
+    names = [n for n in family.open_models() if not is_quantised(family.members[n])]
+    for child in names:
+        found = [
+            (counts, name)
+            for name in sorted(family.members, key=lambda name: birth(family.dates, name))
+            if name != child
+            and not is_quantised(family.members[name])
+            and not is_rearranged_from(family, name, child)
+            and (counts := kept_units(family.members[child], family.members[name])) is not None
+            and counts[0] >= _FOUND_UNITS * counts[1]
+        ]
+        if not found:
+            continue
+        (n_found, n_asked), parent = max(found, key=lambda item: item[0][0])
+        told = (
+            f"{n_found} sampled feed-forward units are units of the wider {parent}, in its order "
+            f"({n_asked} expected); every other word is equal"
+        )
+        family.settle(
+            Finding(
+                child,
+                Kind.PRUNED,
+                Grade.PROVED,
+                (ParentShare(parent, 1.0),),
+                method="width",
+                evidence=(Evidence("units_found", float(n_found), told),),
+            )
+        )
+
+
+def _settle_trained_layers(family: OpenFamily) -> None:
+    """Settle models that were rearranged and trained since, or cut from an unpublished model."""
+    for child in family.open_models():
+        if is_quantised(family.members[child]):
+            continue
+        origin = _nearest_origin(family, child)
+        if origin is not None and origin.distance < _NEARER * _nearest_of_its_depth(family, child):
+            kind = Kind.PASSTHROUGH if origin.repeats else Kind.PRUNED
+            family.settle(_layer_finding(child, kind, origin.layer_map, Grade.INFERRED))
+
+
+def _nearest_of_its_depth(family: OpenFamily, child: str) -> float:
+    """Mean square of the difference from the nearest model of equal depth that is no copy of it."""
+    fingerprint = family.members[child]
+    return min(
+        (
+            difference(fingerprint, other)[0]
+            for name, other in family.members.items()
+            if name != child
+            and other.n_layers == fingerprint.n_layers
+            and not is_rearranged_from(family, name, child)
+        ),
+        default=float("inf"),
+    )
+
+
+def _nearest_origin(family: OpenFamily, child: str) -> LayerOrigin | None:
+    """The nearest model of another depth that a model's layers came from."""
+    fingerprint = family.members[child]
+    if not fingerprint.n_layers:
+        return None
+    found = [
+        origin
+        for name, other in family.members.items()
+        if other.n_layers not in (0, fingerprint.n_layers)
+        and family.original(name) == name
+        and not is_quantised(other)
+        and not is_rearranged_from(family, name, child)
+        and date_log_odds(child, name, family.dates) >= 0
+        and (origin := similar_layers(fingerprint, other)) is not None
+        # What repeats layers is the child; else the shorter one is.
+        and (
+            origin.repeats or (fingerprint.n_layers < other.n_layers and not repeats_itself(other))
+        )
+    ]
+    if max((origin.kept for origin in found), default=0.0) >= _WORDS:
+        return max(found, key=lambda origin: (origin.kept, origin.parents))
+    return min(found, key=lambda origin: (origin.distance, origin.parents), default=None)
+
+
 def similar_origin(family: OpenFamily, name: str) -> Finding | None:
     """For the root of a layout that is not the family's first: the model it was cut from."""
-    fingerprint = family.members[name]
-    for other in sorted(family.members, key=lambda o: birth(family.dates, o)):
-        finding = family.findings.get(other)
-        if other == name or finding is None or is_quantised(family.members[other]):
-            continue
-        if date_log_odds(name, other, family.dates) < 0:
-            continue
-        if family.members[other].n_layers == fingerprint.n_layers:
-            continue
-        origin = similar_layers(fingerprint, family.members[other])
-        if origin is not None:
-            stacked = fingerprint.n_layers > family.members[other].n_layers
-            kind = Kind.PASSTHROUGH if stacked else Kind.PRUNED
-            return _layer_finding(name, kind, origin.layer_map, Grade.INFERRED)
-    return None
+    origin = _nearest_origin(family, name)
+    if origin is None:
+        return None
+    kind = Kind.PASSTHROUGH if origin.repeats else Kind.PRUNED
+    return _layer_finding(name, kind, origin.layer_map, Grade.INFERRED)

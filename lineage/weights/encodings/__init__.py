@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crawler.errors import MalformedError, TruncatedError
 from lineage.weights.encodings.bitsandbytes import bnb4_codes
+from lineage.weights.encodings.cells import Cells, ggml_cells
 from lineage.weights.encodings.codes import F32, Codes
 from lineage.weights.encodings.columns_first import awq_codes, gptq_codes
 from lineage.weights.encodings.encoding import Encoding
@@ -31,12 +32,15 @@ from lineage.weights.encodings.scaled import SCALED, scaled_codes, scaled_row_by
 __all__ = [
     "PLAIN_BYTES",
     "TORCH_NAMES",
+    "Cells",
     "Encoding",
+    "cells",
     "codes",
     "codes_of",
     "contains",
     "decode_rows",
     "is_packed",
+    "is_plain",
     "is_quantised",
     "quantize",
     "round_to",
@@ -97,6 +101,30 @@ def codes(dtype: str, parts: Mapping[str, bytes], n_rows: int, n_columns: int) -
     return _read(dtype, parts, n_rows, n_columns).codes
 
 
+def cells(dtype: str, parts: Mapping[str, bytes], n_rows: int, n_columns: int) -> Cells | None:
+    """The values that round to each stored code, given the stored scales.
+
+    Parameters and errors are those of :func:`decode_rows`.
+
+    Returns
+    -------
+    Cells or None
+        `n_rows` × `n_columns`. None where words are no codes, or stand for several values each.
+    """
+    if is_packed(dtype):
+        return _read(dtype, parts, n_rows, n_columns).cells()
+    if not is_ggml(dtype):
+        return None
+    data = parts.get("words", b"")
+    wanted = n_rows * row_bytes(dtype, n_columns)
+    if len(data) < wanted:
+        raise TruncatedError(f"{len(data)} bytes of words came, {wanted} are needed")
+    found = ggml_cells(dtype, data[:wanted])
+    if found is None:
+        return None
+    return Cells(found.low.reshape(n_rows, -1), found.high.reshape(n_rows, -1))
+
+
 def contains(
     dtype: str, parts: Mapping[str, bytes], n_rows: int, n_columns: int, values: F32
 ) -> tuple[int, int]:
@@ -113,9 +141,10 @@ def contains(
     -------
     tuple of int
         How many do, of how many: values that are no finite number, and those under a scale of
-        zero, are not asked.
+        zero, are not asked. None are where :func:`cells` knows none.
     """
-    return _read(dtype, parts, n_rows, n_columns).contains(values)
+    found = cells(dtype, parts, n_rows, n_columns)
+    return (0, 0) if found is None else found.count(values)
 
 
 def row_bytes(dtype: str, n_columns: int) -> int:
@@ -138,8 +167,11 @@ def row_bytes(dtype: str, n_columns: int) -> int:
 
 
 def is_packed(dtype: str) -> bool:
-    """Whether `dtype` names a packed encoding."""
-    return dtype.partition(":")[0] in _READERS
+    """Whether `dtype` names a packed encoding.
+
+    ``NVFP4`` and ``MXFP4`` alone are blocks of GGML; packed, their parameters follow the name.
+    """
+    return dtype.partition(":")[0] in _READERS and not is_ggml(dtype)
 
 
 def is_quantised(dtype: str) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crawler.errors import MalformedError, TruncatedError
+from lineage.weights.encodings.cells import Cells
 from lineage.weights.encodings.plain import decode_plain, plain_row_bytes
 
 __all__ = ["F32", "Codes", "Ints", "per_block", "read_scales", "take", "unpack_bits"]
@@ -78,23 +79,25 @@ class Codes:
         zeros = None if self.zeros is None else cut(self.zeros)
         return replace(self, codes=cut(self.codes), scales=cut(self.scales), zeros=zeros)
 
-    def contains(self, values: F32) -> tuple[int, int]:
-        """How many of `values` round to their code, and how many could be asked.
+    def cells(self) -> Cells:
+        """Values that round to each code, given the stored scale, rows × columns.
 
-        A value rounds to a code whose level is nearest to it, given the stored scale; of two
-        levels equally near, either counts, since routines break ties in different ways. Where the
-        scale is zero every value has the same code, and nothing is asked.
+        Of two levels equally near, either counts, since routines break ties in different ways.
+        Where the scale is zero every value has the same code, and nothing is asked.
         """
-        asked = np.broadcast_to(self.scales != 0, self.codes.shape) & np.isfinite(values)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            wanted = values / (self.scales * np.float32(self.factor))
         levels = self.levels
-        # Half a step either way, up to the error of dividing float32 numbers.
-        slack = np.float32(1e-6) * np.maximum(np.abs(wanted), np.abs(levels))
         below, above = self._steps(levels)
-        with np.errstate(invalid="ignore"):
-            near = (wanted >= levels - below - slack) & (wanted <= levels + above + slack)
-        return int(np.count_nonzero(near & asked)), int(np.count_nonzero(asked))
+        scale = np.broadcast_to(self.scales * np.float32(self.factor), levels.shape)
+        # Half a step either way, up to the error of dividing float32 numbers.
+        slack = np.float32(1e-6) * (np.abs(levels) + np.float32(1))
+        with np.errstate(invalid="ignore", over="ignore"):
+            one, other = (levels - below - slack) * scale, (levels + above + slack) * scale
+        asked = (scale != 0) & np.isfinite(scale)
+        nothing = np.float32(np.nan)
+        return Cells(
+            np.where(asked, np.minimum(one, other), nothing),
+            np.where(asked, np.maximum(one, other), nothing),
+        )
 
     def _steps(self, levels: F32) -> tuple[F32, F32]:
         """Half the way to the next lower and the next higher level; infinite at the ends."""

@@ -22,6 +22,7 @@ __all__ = [
     "Codes",
     "codes_of",
     "decode_ggml",
+    "ggml_blocks",
     "ggml_row_bytes",
     "is_ggml",
     "quantize",
@@ -89,7 +90,7 @@ def decode_ggml(dtype: str, data: bytes) -> F32:
         not a whole number of blocks.
     """
     values, _ = _block(dtype)
-    blocks = _blocks(dtype, data)
+    blocks = ggml_blocks(dtype, data)
     decoded = np.empty(len(blocks) * values, np.float32)
     step = _VALUES_AT_ONCE // values
     from gguf import quants  # three tenths of a second, and few models need it
@@ -156,7 +157,7 @@ def codes_of(dtype: str, data: bytes) -> Codes:
     """
     if dtype not in REPLAYED:
         raise MalformedError(f"codes of {dtype:.40} are not taken apart")
-    blocks = _blocks(dtype, data)
+    blocks = ggml_blocks(dtype, data)
     scales = _halves(blocks, 0)
     if dtype == "Q8_0":
         return Codes(blocks[:, 2:].view(np.int8), scales)
@@ -178,8 +179,14 @@ def _block(dtype: str) -> tuple[int, int]:
     return GGML_BLOCKS[dtype]
 
 
-def _blocks(dtype: str, data: bytes) -> NDArray[np.uint8]:
-    """Blocks × bytes of a block."""
+def ggml_blocks(dtype: str, data: bytes) -> NDArray[np.uint8]:
+    """Blocks × bytes of a block.
+
+    Raises
+    ------
+    MalformedError
+        If the dtype is unknown, or `data` is not a whole number of blocks.
+    """
     _, size_bytes = _block(dtype)
     if len(data) % size_bytes:
         raise MalformedError(f"{len(data)} bytes are not whole blocks of {dtype}")

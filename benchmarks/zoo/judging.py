@@ -1,0 +1,93 @@
+"""What is true of findings: right as they stand, right but for copies, right but for direction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lineage.infer.calibration import equal_copies, group_of, witnesses_of
+from lineage.infer.truth import Truth
+from lineage.model import Finding, Grade, Kind
+
+__all__ = ["Case", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A finding with parents, and what is true of it.
+
+    `right` as it stands; `alike` with copies of equal words taken as one; `pair` also if parent and
+    child changed places; `forward` whether they did not, None where the pair is wrong.
+    """
+
+    finding: Finding
+    family: str
+    right: bool
+    alike: bool
+    pair: bool
+    forward: bool | None
+    group: str = field(init=False)
+    witnesses: Mapping[str, float | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group", group_of(self.finding))
+        object.__setattr__(self, "witnesses", witnesses_of(self.finding))
+
+
+def judge(findings: Sequence[Finding], truth: Truth, families: Mapping[str, str]) -> list[Case]:
+    """All findings of which the parents can be judged; abstentions that name one model among them.
+
+    An abstention is judged as if it had asserted the step that it thought likelier: it teaches how
+    directions err where the witnesses are weak.
+    """
+    ancestry = _Ancestry(truth, equal_copies(findings))
+    return [
+        ancestry.judge(finding, families[finding.child])
+        for finding in sorted(findings, key=lambda one: one.child)
+        if finding.child in truth.models and (finding.parents or len(finding.ties) == 1)
+    ]
+
+
+@dataclass(frozen=True)
+class _Ancestry:
+    """The truth, as it is and with copies of equal words taken as one."""
+
+    truth: Truth
+    alike: Mapping[str, frozenset[str]]
+
+    def judge(self, finding: Finding, family: str) -> Case:
+        named = frozenset(share.parent for share in finding.parents) or frozenset(finding.ties)
+        child, true = finding.child, self._parents(finding.child)
+        if finding.grade is Grade.TIE:
+            tied = named | set(finding.ties)
+            right = len(true) == 1 and true <= tied
+            alike = self._is_tied(finding, tied)
+            return Case(finding, family, right, alike, alike, None)
+        forward = self._classes(named) == self._above(child)
+        backward = len(named) == 1 and self._class(child) in self._above(next(iter(named)))
+        pair = forward or backward
+        return Case(finding, family, named == true, forward, pair, forward if pair else None)
+
+    def _is_tied(self, finding: Finding, tied: frozenset[str]) -> bool:
+        """Whether a tie holds the parent, or, of copies without an order, a copy."""
+        here, above = self._class(finding.child), self._above(finding.child)
+        if finding.kind is Kind.DUPLICATE:
+            return any(self._parents(one) & here for one in here)
+        if len(above) == 1 and above <= self._classes(tied):
+            return True
+        return finding.kind is Kind.PERMUTED and any(here in self._above(one) for one in tied)
+
+    def _parents(self, name: str) -> frozenset[str]:
+        known = self.truth.models.get(name)
+        return known.parent_names if known else frozenset()
+
+    def _class(self, name: str) -> frozenset[str]:
+        return self.alike.get(name, frozenset((name,)))
+
+    def _classes(self, names: Iterable[str]) -> frozenset[frozenset[str]]:
+        return frozenset(map(self._class, names))
+
+    def _above(self, name: str) -> frozenset[frozenset[str]]:
+        """Parents of any copy, other copies left out."""
+        copies = self._class(name)
+        return self._classes({p for one in copies for p in self._parents(one)} - copies)

@@ -1,0 +1,161 @@
+"""Merges of two models that decide word by word: NearSwap and Arcee Fusion.
+
+NearSwap moves every word of the first model by at most t towards the second's,
+``C = A + w (B − A)`` with ``w = min(1, t/|A − B|)``. Arcee Fusion takes the second model's word
+where the change is important: where ``|B − A|`` times its row's divergence
+``KL(softmax B ‖ softmax A)`` exceeds the tensor's median by one and a half interquartile ranges.
+Of a tensor of which rows were read, that threshold is known between two values; words in between
+may be either model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from lineage.infer.geometry import Pool
+from lineage.infer.methods.arithmetic import change_of
+from lineage.infer.replay import Replay, n_equal, recipe_text
+from lineage.weights.encodings import TORCH_NAMES, round_to
+
+__all__ = ["replay_arcee_fusion", "replay_nearswap"]
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+_LEAST_GAP = 1e-6
+_DIGITS = (1, 2, 3)
+_PLAUSIBLE = 0.5
+_QUARTILES = (0.25, 0.5, 0.75)
+_OUTLIERS = 1.5
+_EPSILON = 1e-8
+_SLACK = 0.05
+"""Relative error granted to the importance threshold where rows stand in for the tensor."""
+
+
+def replay_nearswap(pool: Pool, child: str, dtype: str, pair: Sequence[str]) -> Replay | None:
+    """NearSwap of two models, either being the first; None where it gives less than half."""
+    probe, sizes = _probe(pool)
+    c = pool.ids.index(child)
+    tried = []
+    for first, second in (tuple(pair), tuple(reversed(pair))):
+        a, b = pool.ids.index(first), pool.ids.index(second)
+        step = _typical_step(probe, c, a, b)
+        for digits in _DIGITS:
+            t = float(f"{step:.{digits - 1}e}")
+            if t > 0:
+                equal = n_equal(_nearswapped(probe[a], probe[b], t, dtype), probe[c])
+                tried.append((equal / probe[0].size, -digits, t, a, b))
+    if not tried:
+        return None
+    match, _, t, a, b = max(tried)
+    if match < _PLAUSIBLE:
+        return None
+    equal = sum(n_equal(_nearswapped(v[a], v[b], t, dtype), v[c]) for v in pool.values)
+    recipe: dict[str, object] = {
+        "merge_method": "nearswap",
+        "base_model": pool.ids[a],
+        "models": [{"model": pool.ids[a]}, {"model": pool.ids[b]}],
+        "parameters": {"t": t},
+        "dtype": TORCH_NAMES.get(dtype, "float32"),
+    }
+    return _replay("nearswap", pool, c, (a, b), equal / float(sizes.sum()), recipe)
+
+
+def replay_arcee_fusion(pool: Pool, child: str, dtype: str, pair: Sequence[str]) -> Replay | None:
+    """Arcee Fusion of two models; None where its words are not those of the two.
+
+    mergekit's result is in float32 whatever number type the recipe names; that type is found too.
+    """
+    probe, sizes = _probe(pool)
+    c = pool.ids.index(child)
+    inner = dict.fromkeys((dtype, "BF16", "F16", "F32"))
+    tried = []
+    for first, second in (tuple(pair), tuple(reversed(pair))):
+        a, b = pool.ids.index(first), pool.ids.index(second)
+        for kind in inner:
+            tried.append((_n_fused(probe, c, a, b, kind, dtype) / probe[0].size, a, b, kind))
+    match, a, b, kind = max(tried, key=lambda one: one[0])
+    if match < _PLAUSIBLE:
+        return None
+    equal = sum(_n_fused(v, c, a, b, kind, dtype) for v in pool.values)
+    recipe: dict[str, object] = {
+        "merge_method": "arcee_fusion",
+        "base_model": pool.ids[a],
+        "models": [{"model": pool.ids[a]}, {"model": pool.ids[b]}],
+        "dtype": TORCH_NAMES.get(kind, "float32"),
+    }
+    return _replay("arcee_fusion", pool, c, (a, b), equal / float(sizes.sum()), recipe)
+
+
+def _probe(pool: Pool) -> tuple[F32, F64]:
+    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
+    matrices = [values for values in pool.values if min(values.shape[1:]) > 1]
+    return max(matrices or pool.values, key=lambda values: values[0].size), sizes
+
+
+def _typical_step(values: F32, child: int, a: int, b: int) -> float:
+    """The move of words that are further apart than they were moved; 0 if there are none."""
+    move, gap = np.abs(values[child] - values[a]), np.abs(values[b] - values[a])
+    far = (move > 0) & (gap > 2 * move)
+    return float(np.median(move[far])) if far.any() else 0.0
+
+
+def _nearswapped(first: F32, second: F32, t: float, dtype: str) -> F32:
+    a, b = round_to(dtype, first), round_to(dtype, second)
+    gap = np.maximum(np.abs(round_to(dtype, a - b)), np.float32(_LEAST_GAP)).astype(np.float32)
+    weight = np.minimum(round_to(dtype, np.float32(t) / gap), np.float32(1)).astype(np.float32)
+    rest = round_to(dtype, np.float32(1) - weight)
+    return round_to(dtype, round_to(dtype, weight * b) + round_to(dtype, rest * a))
+
+
+def _n_fused(values: F32, child: int, a: int, b: int, inner: str, dtype: str) -> int:
+    """Words that fusion gives, or may give where the threshold is not known."""
+    origin, target = round_to(inner, values[a]), values[child]
+    change = change_of(values[b], values[a], inner)
+    taken = round_to(dtype, origin + change)
+    untouched = round_to(dtype, origin)
+    importance = _importance(round_to(inner, values[b]), origin)
+    lower, middle, upper = np.quantile(importance, _QUARTILES)
+    threshold = middle + _OUTLIERS * (upper - lower)
+    is_taken = importance >= threshold
+    unsure = np.abs(importance - threshold) <= _SLACK * threshold
+    given = np.where(is_taken, taken, untouched)
+    either = (target == taken) | (target == untouched)
+    return int(np.where(unsure, either, given == target).sum())
+
+
+def _importance(params: F32, base: F32) -> F64:
+    p = softmax(params.astype(np.float64), axis=-1) + _EPSILON
+    q = softmax(base.astype(np.float64), axis=-1) + _EPSILON
+    divergence = (p * np.log(p / q)).sum(axis=-1, keepdims=True)
+    return np.asarray(np.abs(params.astype(np.float64) - base) * divergence)
+
+
+def _replay(
+    method: str,
+    pool: Pool,
+    child: int,
+    pair: tuple[int, int],
+    match: float,
+    recipe: dict[str, object],
+) -> Replay:
+    """With the second model's share: least squares of the child's change on the pair's."""
+    a, b = pair
+    along = square = 0.0
+    for values in pool.values:
+        change = values[b].astype(np.float64) - values[a]
+        along += float(((values[child].astype(np.float64) - values[a]) * change).sum())
+        square += float((change**2).sum())
+    share = along / square if square else 0.0
+    return Replay(
+        method,
+        (pool.ids[a], pool.ids[b]),
+        (1 - share, share),
+        match,
+        recipe_text(recipe),
+        base=pool.ids[a],
+    )

@@ -1,0 +1,219 @@
+"""Which relatives a masked merge was made of, on which base, by which rule.
+
+Least squares sees a masked merge through the noise of its masks: large parents and the base are
+found, small ones hide. So the search begins with what least squares is sure of, tries bases and
+rules on a part of the words, and then lets the words speak: under a right but incomplete model,
+what is left of each word still leans towards the change of a parent that is missing (a score
+test; Rao 1948). Parents are added while the likelihood asks for it, and taken out again
+where it does not mind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.infer.geometry import Pool
+from lineage.infer.methods.masks import N_BINS, Changes, MaskFit, Rule, changes_from, fit_masks
+from lineage.infer.parent_sets import ParentSet
+
+__all__ = ["MaskedMerge", "find_masked"]
+
+F64 = NDArray[np.float64]
+
+_QUICK_WORDS = 1_000
+_WORDS = 3_000
+_FINAL_WORDS = 12_000
+_FLAT = 0.994
+"""A member that leaves more than this share of what was left takes away next to nothing."""
+_TYPICAL_KEEP = 0.6
+_LEAST_START = 0.02
+_LEAST_SCORE = 4.0
+_LEAST_GAIN = 0.08
+"""By how much masks must be likelier than noise, in natural logarithms a word."""
+_WORTH = 15.0
+"""Log-likelihood over all words that one more parent must win."""
+_MAX_PARENTS = 8
+_N_TRIED = 2
+_N_REFUSED = 4
+_SOME_SMALLEST = 2
+_RULES = ((Rule.SUM, False), (Rule.ELECTED, False), (Rule.MEAN, False), (Rule.MEAN, True))
+
+
+@dataclass(frozen=True)
+class MaskedMerge:
+    """A masked merge: its base, its parents and the fit that explains it.
+
+    Attributes
+    ----------
+    gain
+        By how much the masks are likelier than noise around a weighted sum, logarithms a word.
+    """
+
+    base: str
+    parents: tuple[str, ...]
+    changes: Changes
+    fit: MaskFit
+    gain: float
+
+
+def find_masked(
+    pool: Pool, child: str, dtype: str, sets: Sequence[ParentSet], candidates: Sequence[str]
+) -> MaskedMerge | None:
+    """The masked merge that `child` may be; None where masks explain no more than noise does.
+
+    Parameters
+    ----------
+    sets
+        What least squares offers, smallest first.
+    candidates
+        Possible parents beside those.
+    """
+    members = _sure(sets)
+    if len(members) < 2:
+        return None
+    tried: list[tuple[float, str, Rule, bool]] = []
+    unmasked = -np.inf
+    for base in _likely_bases(pool, child, members, candidates):
+        parents = [name for name in members if name != base]
+        changes = changes_from(pool, child, base, parents, dtype, _QUICK_WORDS)
+        start = np.maximum(changes.least_squares(), _LEAST_START)
+        plain = fit_masks(changes, Rule.SUM, False, start, masked=False, n_last=2)
+        unmasked = max(unmasked, plain.log_likelihood)
+        for rule, rescaled in _RULES if len(parents) > 1 else _RULES[:1]:
+            fit = fit_masks(changes, rule, rescaled, start / _TYPICAL_KEEP, n_last=2)
+            tried.append((fit.log_likelihood, base, rule, rescaled))
+    likelihood, base, rule, rescaled = max(tried, key=lambda one: one[0])
+    if likelihood < unmasked + _LEAST_GAIN:
+        return None
+    everyone = dict.fromkeys((*sets[-1].members, *candidates))
+    names = tuple(name for name in everyone if name not in (base, child))
+    search = _Search(names, changes_from(pool, child, base, names, dtype, _WORDS), rule, rescaled)
+    search.begin([names.index(name) for name in members if name != base])
+    while search.grow():
+        pass
+    search.shrink()
+    if len(search.chosen) < 2:
+        return None
+    found = tuple(names[i] for i in search.chosen)
+    return _merge(pool, child, base, found, dtype, search)
+
+
+def _merge(
+    pool: Pool, child: str, base: str, parents: tuple[str, ...], dtype: str, search: _Search
+) -> MaskedMerge:
+    """The merge with all words asked, weights free in every run of layers where that helps."""
+    changes = changes_from(pool, child, base, parents, dtype, _FINAL_WORDS)
+    start = search.fit.coefficients[0]
+    fits = [
+        fit_masks(
+            changes, search.rule, search.rescaled, start, by_group=free, curves=search.fit.curves
+        )
+        for free in (False, True)
+    ]
+    plain = fit_masks(changes, Rule.SUM, False, changes.least_squares(), masked=False, n_last=4)
+    free_numbers = (fits[1].coefficients.size - fits[0].coefficients.size) * _WORTH
+    varies = (fits[1].log_likelihood - fits[0].log_likelihood) * len(changes.child) > free_numbers
+    fit = fits[1] if varies else fits[0]
+    return MaskedMerge(base, parents, changes, fit, fit.log_likelihood - plain.log_likelihood)
+
+
+@dataclass
+class _Search:
+    """Growing and shrinking a set of parents, the base given."""
+
+    names: tuple[str, ...]
+    changes: Changes
+    rule: Rule
+    rescaled: bool
+    chosen: list[int] = field(default_factory=list)
+    refused: set[int] = field(default_factory=set)
+    fit: MaskFit = field(init=False)
+
+    def begin(self, chosen: list[int]) -> None:
+        """Fit a first set of parents."""
+        self.chosen = chosen
+        part = self.changes.of(chosen)
+        start = np.maximum(part.least_squares(), _LEAST_START) / _TYPICAL_KEEP
+        self.fit = fit_masks(part, self.rule, self.rescaled, start, n_last=3)
+
+    def fitted(self, which: list[int], rule: Rule, rescaled: bool) -> MaskFit:
+        """A fit of other parents that begins where the present one stands."""
+        part = self.changes.of(which)
+        start = np.maximum(part.least_squares(), _LEAST_START) / _TYPICAL_KEEP
+        if (rule, rescaled) != (self.rule, self.rescaled):
+            return fit_masks(part, rule, rescaled, start, n_last=3)
+        curves = np.full((len(which), N_BINS), _TYPICAL_KEEP)
+        for place, i in enumerate(which):
+            if i in self.chosen:
+                known = self.chosen.index(i)
+                curves[place] = self.fit.curves[known]
+                if rule is not Rule.MEAN:
+                    start[place] = self.fit.coefficients[0, known]
+        return fit_masks(part, rule, rescaled, start, n_last=3, curves=curves)
+
+    def grow(self) -> bool:
+        """Try the relatives that what is left leans to most; False when there is none left."""
+        if len(self.chosen) >= _MAX_PARENTS or len(self.refused) > _N_REFUSED:
+            return False
+        leaning = self.changes.parents / self.changes.unit * self.fit.score
+        t = leaning.sum(axis=1) / np.sqrt((leaning**2).sum(axis=1) + 1e-300)
+        t[[*self.chosen, *self.refused]] = 0.0
+        new = [int(i) for i in np.argsort(-np.abs(t))[:_N_TRIED] if abs(t[i]) > _LEAST_SCORE]
+        rules = _RULES if len(self.chosen) < 2 else ((self.rule, self.rescaled),)
+        fits = [(self.fitted([*self.chosen, i], *rule), i) for i in new for rule in rules]
+        if not fits:
+            return False
+        fit, i = max(fits, key=lambda one: one[0].log_likelihood)
+        if self._lost(fit) > -_WORTH:
+            self.refused.update(new)
+            return True
+        self.chosen.append(i)
+        self.fit, self.rule, self.rescaled = fit, fit.rule, fit.rescaled
+        return True
+
+    def shrink(self) -> None:
+        """Take out parents that the likelihood does not miss, the smallest first."""
+        while len(self.chosen) > 1:
+            sizes = np.linalg.norm(self.changes.parents[self.chosen] / self.changes.unit, axis=1)
+            sizes = sizes * np.abs(self.fit.coefficients[0])
+            some = [self.chosen[i] for i in np.argsort(sizes)[:_SOME_SMALLEST]]
+            fits = [
+                (self.fitted([j for j in self.chosen if j != i], self.rule, self.rescaled), i)
+                for i in some
+            ]
+            fit, i = max(fits, key=lambda one: one[0].log_likelihood)
+            if self._lost(fit) > _WORTH:
+                return
+            self.chosen.remove(i)
+            self.fit = fit
+
+    def _lost(self, fit: MaskFit) -> float:
+        return (self.fit.log_likelihood - fit.log_likelihood) * len(self.changes.child)
+
+
+def _sure(sets: Sequence[ParentSet]) -> tuple[str, ...]:
+    """The members that least squares is sure of: more of them take away next to nothing."""
+    for smaller, larger in pairwise(sets[1:]):
+        if larger.left > _FLAT * smaller.left:
+            return smaller.members
+    return sets[-1].members if len(sets) > 1 else ()
+
+
+def _likely_bases(
+    pool: Pool, child: str, members: Sequence[str], candidates: Sequence[str]
+) -> tuple[str, ...]:
+    """Who may be the base: whose words the child kept most often, and who is in the middle."""
+    index = [pool.ids.index(name) for name in members]
+    c = pool.ids.index(child)
+    kept = [sum(int((v[i] == v[c]).sum()) for v in pool.values) for i in index]
+    # The base is the centre of a star, whether least squares sees it or not.
+    apart = dict(zip(pool.ids, pool.squared_distance[:, index].sum(axis=1), strict=True))
+    best = members[int(np.argmax(kept))]
+    others = [name for name in candidates if name not in members]
+    middle = [min(names, key=apart.__getitem__) for names in (members, others) if names]
+    return tuple(dict.fromkeys((best, *middle)))

@@ -1,0 +1,422 @@
+"""Merges that keep a parent's change in some words and drop it in others.
+
+TIES trims small changes (Yadav et al. 2023), DARE drops at random (Yu et al. 2024), DELLA at random
+but small ones more often (Deep et al. 2024), breadcrumbs both tails (Davari & Belilovsky 2024). All
+are one model with a hidden mask. A word of the child is
+
+    ``C = round(B + Σ_i m_i a_i δ_i)``,  ``P(m_i = 1) = q_i(rank of |δ_i|)``,
+
+with ``δ_i`` the change of parent i from the base B. With k parents a word has 2^k possible values,
+so coefficients ``a`` and keep curves ``q`` are found by expectation and maximisation, and every
+word's mask is told as far as the grid of the number type allows. Three rules combine what the mask
+leaves: the plain sum; the sum of those that agree with the elected sign; and the mean of these.
+The shape of the keep curve names the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, log_expit
+from scipy.stats import rankdata
+
+from lineage.infer.geometry import Pool
+from lineage.weights.encodings import round_to
+
+__all__ = ["Changes", "MaskFit", "Rule", "changes_from", "fit_masks"]
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+N_BINS = 20
+_MANTISSA_BITS = {"BF16": 8, "F16": 11, "F32": 24}
+_MAX_WORDS = 20_000
+_N_GROUPS = 8
+_LOOSENESS = (0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03)
+"""Relative error granted to a prediction, round by round: first guesses are rough."""
+_N_LAST = 12
+_N_ROUGH = 4
+"""Rounds that are for first guesses only."""
+_STRAY = 0.01
+_FIRST_NOISE = 0.1
+_MEAN_SIZE = 2 * float(np.log(2))
+"""Mean size of a logistic variable of scale 1."""
+_LEAST_SHARE = 1e-3
+_CONDITION = 1e-10
+_N_REWEIGHTED = 4
+
+
+class Rule(StrEnum):
+    """How the changes that the masks leave are combined."""
+
+    SUM = "sum"
+    ELECTED = "elected"
+    MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Changes of a child and of possible parents from one base, word by word.
+
+    Attributes
+    ----------
+    child
+        ``C − B``, words.
+    parents
+        ``X − B`` as the merge's number type has it, parents × words.
+    place
+        Rank of each ``|δ|`` in its tensor, as a share of the tensor: parents × words.
+    row_place
+        The same within its row.
+    unit
+        Spacing of the child's number type at the child's word.
+    group
+        Which run of layers a word is in; weights may differ from one to the next.
+    tensor
+        Number of the word's tensor in the pool.
+    """
+
+    child: F64
+    parents: F64
+    place: F64
+    row_place: F64
+    unit: F64
+    group: I64
+    tensor: I64
+
+    def taken(self, which: NDArray[np.bool_] | I64) -> Changes:
+        """The words that `which` selects."""
+        return Changes(
+            self.child[which],
+            self.parents[:, which],
+            self.place[:, which],
+            self.row_place[:, which],
+            self.unit[which],
+            self.group[which],
+            self.tensor[which],
+        )
+
+    def of(self, which: Sequence[int]) -> Changes:
+        """Some of the parents only."""
+        some = list(which)
+        return replace(
+            self,
+            parents=self.parents[some],
+            place=self.place[some],
+            row_place=self.row_place[some],
+        )
+
+    def least_squares(self) -> F64:
+        """Shares of the parents' changes that explain the child's best, all masks neglected.
+
+        Words are weighed by rounding (at least the usual rounding of their tensor) and by what a
+        mask may have dropped of them, which depends on the answer: a few rounds.
+        """
+        usual = np.zeros(int(self.tensor.max(initial=0)) + 1)
+        for t in np.unique(self.tensor):
+            usual[t] = np.median(self.unit[self.tensor == t])
+        rounding: F64 = np.maximum(self.unit, usual[self.tensor])
+        spread: F64 = rounding
+        shares: F64 = np.zeros(len(self.parents))
+        for _ in range(_N_REWEIGHTED):
+            solved = np.linalg.lstsq(
+                (self.parents / spread).T, self.child / spread, rcond=_CONDITION
+            )[0]
+            shares = np.asarray(solved, dtype=np.float64)
+            dropped = ((shares[:, None] * self.parents) ** 2).sum(axis=0) / 2
+            spread = np.sqrt(rounding**2 + dropped)
+        return shares
+
+
+@dataclass(frozen=True)
+class MaskFit:
+    """Coefficients and keep curves of a hidden-mask model.
+
+    Attributes
+    ----------
+    coefficients
+        Of a kept change: groups × parents. Under :attr:`Rule.MEAN` relative weights, adding to 1.
+    curves
+        Share kept by rank of the change in its tensor: parents × bins.
+    log_likelihood
+        Mean over words, natural logarithm of the probability of the stored word.
+    explained
+        Share of the words that are likelier under the model than as strays.
+    kept
+        Posterior probability that a parent's change was kept: parents × words.
+    score
+        Derivative of each word's log-likelihood by what is predicted, times the word's spacing.
+    noise
+        What masks do not explain: logistic scale, in mean changes of the child.
+    errors
+        Standard errors of the coefficients, from the curvature of the likelihood: groups × parents.
+    """
+
+    rule: Rule
+    rescaled: bool
+    coefficients: F64
+    curves: F64
+    log_likelihood: float
+    explained: float
+    kept: F64
+    score: F64
+    noise: float
+    errors: F64
+
+
+def changes_from(
+    pool: Pool,
+    child: str,
+    base: str,
+    parents: Sequence[str],
+    dtype: str,
+    n_words: int = _MAX_WORDS,
+    seed: int = 0,
+) -> Changes:
+    """Collect words of the pool's matrices, of its vectors where there are no matrices.
+
+    Parameters
+    ----------
+    dtype
+        Number type of the merge: parents and base are loaded in it, and changes rounded to it.
+    n_words
+        About so many are drawn at random, from each tensor in proportion.
+    """
+    rng = np.random.default_rng(seed)
+    c, b = pool.ids.index(child), pool.ids.index(base)
+    p = [pool.ids.index(name) for name in parents]
+    matrices = [t for t, values in enumerate(pool.values) if min(values.shape[1:]) > 1]
+    matrices = matrices or list(range(len(pool.values)))
+    layers = max((pool.keys[t].layer for t in matrices), default=0) + 1
+    total = sum(pool.values[t][0].size for t in matrices)
+    parts: list[Changes] = []
+    for t in matrices:
+        values = pool.values[t]
+        origin = round_to(dtype, values[b])
+        delta = np.stack([round_to(dtype, round_to(dtype, values[i]) - origin) for i in p])
+        n_all = origin.size
+        size = np.abs(delta)
+        place = np.stack([rankdata(one) / n_all for one in size])
+        row_place = rankdata(size, axis=2) / size.shape[2]
+        some = np.arange(n_all)
+        wanted = int(np.ceil(n_words * n_all / total))
+        if wanted < n_all:
+            some = np.sort(rng.choice(n_all, wanted, replace=False))
+        target = values[c].ravel()[some]
+        parts.append(
+            Changes(
+                target.astype(np.float64) - origin.ravel()[some],
+                delta.reshape(len(p), -1)[:, some].astype(np.float64),
+                place.reshape(len(p), -1)[:, some],
+                row_place.reshape(len(p), -1)[:, some],
+                spacing(np.maximum(np.abs(target), np.abs(origin.ravel()[some])), dtype),
+                np.full(
+                    len(some), max(pool.keys[t].layer, 0) * min(layers, _N_GROUPS) // max(layers, 1)
+                ),
+                np.full(len(some), t),
+            )
+        )
+    return Changes(
+        *(
+            np.concatenate([getattr(part, name) for part in parts], axis=-1)
+            for name in Changes.__dataclass_fields__
+        )
+    )
+
+
+def spacing(values: NDArray[np.float32], dtype: str) -> F64:
+    """Distance between neighbouring numbers of `dtype` at each value."""
+    bits = _MANTISSA_BITS.get(dtype, 24)
+    _, exponent = np.frexp(values.astype(np.float64))
+    return np.asarray(np.ldexp(1.0, np.maximum(exponent, -13 if dtype == "F16" else -125) - bits))
+
+
+def fit_masks(
+    changes: Changes,
+    rule: Rule,
+    rescaled: bool,
+    start: F64,
+    *,
+    masked: bool = True,
+    by_group: bool = False,
+    n_last: int = _N_LAST,
+    curves: F64 | None = None,
+) -> MaskFit:
+    """Coefficients and keep curves that make the child's words likeliest.
+
+    Parameters
+    ----------
+    rescaled
+        Whether what is kept is scaled up by what was lost, as DARE and DELLA do. It only matters
+        under :attr:`Rule.MEAN`, whose size would otherwise be fixed.
+    start
+        First guess of the coefficients, one a parent.
+    masked
+        Without, every change is kept: a weighted sum of changes, up to rounding.
+    by_group
+        Whether coefficients may differ between runs of layers.
+    n_last
+        Rounds with the tightest tolerance.
+    curves
+        Keep curves to begin with, where they are nearly known already.
+    """
+    group = changes.group if by_group else np.zeros_like(changes.group)
+    a = np.tile(start, (int(group.max(initial=0)) + 1, 1))
+    fit = _Fit(changes, rule, rescaled, group, a, masked)
+    if curves is not None:
+        fit.curves = curves.copy()
+    rounds = _LOOSENESS if curves is None else _LOOSENESS[_N_ROUGH:]
+    for looseness in (*rounds, *([_LOOSENESS[-1]] * n_last)):
+        fit.step(looseness)
+    return MaskFit(
+        rule,
+        rescaled,
+        fit.a.copy(),
+        fit.curves.copy(),
+        float(np.mean(fit.log_likelihood)),
+        float(np.mean(fit.is_explained)),
+        fit.kept.T,
+        fit.score,
+        fit.noise,
+        fit.errors,
+    )
+
+
+class _Fit:
+    """The state of one fit; :meth:`step` is one round of expectation and maximisation."""
+
+    def __init__(
+        self, changes: Changes, rule: Rule, rescaled: bool, group: I64, start: F64, masked: bool
+    ) -> None:
+        self.changes, self.rule, self.rescaled, self.group = changes, rule, rescaled, group
+        self.a = start.astype(np.float64)
+        k = start.shape[1]
+        self.outcomes = np.array(list(product((0.0, 1.0) if masked else (1.0,), repeat=k)))
+        self.pairs = (self.outcomes[:, :, None] * self.outcomes[:, None, :]).reshape(-1, k * k)
+        self.bins = np.minimum((changes.place * N_BINS).astype(int), N_BINS - 1)
+        self.curves = np.full((k, N_BINS), 0.6)
+        self.touched = changes.parents != 0
+        self.typical = _by_tensor(np.abs(changes.child), changes.tensor)
+        self.noise = _FIRST_NOISE
+        self.errors = np.full_like(self.a, np.inf)
+
+    def scale(self) -> F64:
+        """By how much kept changes are scaled up under the mean rule, per parent."""
+        if not (self.rescaled and self.rule is Rule.MEAN):
+            return np.ones(self.a.shape[1])
+        size = np.abs(self.changes.parents)
+        left = (size * np.take_along_axis(self.curves, self.bins, axis=1)).sum(axis=1)
+        return np.asarray(size.sum(axis=1) / np.maximum(left, 0.02 * size.sum(axis=1) + 1e-300))
+
+    def step(self, looseness: float) -> None:
+        """Probabilities of all outcomes of every word, then coefficients and curves from these."""
+        change, s = self.changes, self.outcomes
+        a = self.a[self.group]
+        values = a * change.parents.T * self.scale()
+        up = np.maximum(values, 0) @ s.T
+        down = np.minimum(values, 0) @ s.T
+        positive = up + down >= 0
+        share: F64 | None = None
+        predicted = up + down if self.rule is Rule.SUM else np.where(positive, up, down)
+        if self.rule is Rule.MEAN:
+            share = np.where(positive, (a * (values > 0)) @ s.T, (a * (values < 0)) @ s.T)
+            share[share < _LEAST_SHARE] = 1.0
+            predicted = predicted / share
+        # The unrounded value lies in the word's cell: logistic errors make that a closed form.
+        width = (0.02 + looseness / 2) * change.unit[:, None] + looseness * np.abs(predicted) / 4
+        width += self.noise * self.typical[:, None]
+        off = change.child[:, None] - predicted
+        half = change.unit[:, None] / 2
+        low, high = (off - half) / width, (off + half) / width
+        below, above = expit(low), expit(-high)  # chances to fall short of the cell, and beyond it
+        log_p = log_expit(-low) + log_expit(high) + np.log(-np.expm1(-change.unit[:, None] / width))
+        keep = np.clip(np.take_along_axis(self.curves, self.bins, axis=1).T, 1e-4, 1 - 1e-4)
+        log_p = log_p + np.log(keep) @ s.T + np.log1p(-keep) @ (1 - s).T
+        highest = log_p.max(axis=1)
+        p = np.exp(log_p - highest[:, None])
+        inside = p.sum(axis=1)
+        log_model = highest + np.log(inside) + np.log1p(-_STRAY)
+        log_stray = (
+            np.log(_STRAY)
+            + np.log(np.minimum(1.0, change.unit / (2 * self.typical)))
+            - np.abs(change.child) / self.typical
+        )
+        self.log_likelihood = np.logaddexp(log_model, log_stray)
+        self.is_explained = log_model > log_stray
+        p *= (np.exp(log_model - self.log_likelihood) / inside)[:, None]
+        self.kept = p @ s
+        self._update_curves(p.sum(axis=1))
+        beyond = p * np.maximum(np.abs(off) - half, 0) / self.typical[:, None]
+        self.noise = float(beyond.sum() / max(p.sum(), 1e-9)) / _MEAN_SIZE
+        score = p * (below - above) / width
+        self.score = score.sum(axis=1) * change.unit
+        information = p * (below * (1 - below) + above * (1 - above)) / width**2
+        if share is not None:
+            score, information = score / share, information / share**2
+        self._update_coefficients(score, information, predicted, positive, values)
+
+    def _update_curves(self, total: F64) -> None:
+        for i in range(len(self.curves)):
+            used = self.touched[i]
+            kept = np.bincount(self.bins[i, used], self.kept[used, i], N_BINS)
+            seen = np.bincount(self.bins[i, used], total[used], N_BINS)
+            mean = kept.sum() / max(seen.sum(), 1e-9)
+            self.curves[i] = (kept + 2 * mean) / (seen + 2)
+
+    def _update_coefficients(
+        self,
+        score: F64,
+        information: F64,
+        predicted: F64,
+        positive: NDArray[np.bool_],
+        values: F64,
+    ) -> None:
+        """One Newton step; the likelihood is concave in what is predicted."""
+        features = self.changes.parents.T * self.scale()
+        k = features.shape[1]
+        gradient = np.zeros_like(features)
+        square = np.zeros((len(features), k * k))
+        sides = (
+            [(np.ones_like(positive), np.ones_like(values))]
+            if self.rule is Rule.SUM
+            else [(positive, values > 0), (~positive, values < 0)]
+        )
+        for chosen, agrees in sides:
+            agree = agrees.astype(np.float64)
+            first, second = score * chosen, information * chosen
+            gradient += agree * features * (first @ self.outcomes)
+            both = _outer(agree)
+            square += both * _outer(features) * (second @ self.pairs)
+            if self.rule is Rule.MEAN:
+                gradient -= agree * ((first * predicted) @ self.outcomes)
+                together = (features[:, :, None] + features[:, None, :]).reshape(len(features), -1)
+                square -= both * together * ((second * predicted) @ self.pairs)
+                square += both * ((second * predicted**2) @ self.pairs)
+        for g in range(len(self.a)):
+            here = self.group == g
+            total = square[here].sum(axis=0).reshape(k, k)
+            total += 1e-6 * np.diag(np.diag(total)) + 1e-12 * (np.trace(total) or 1.0) * np.eye(k)
+            variance = np.diag(np.linalg.pinv(total, rcond=_CONDITION))
+            self.errors[g] = np.sqrt(np.maximum(variance, 0.0))
+            step = np.linalg.lstsq(total, gradient[here].sum(axis=0), rcond=_CONDITION)[0]
+            reach = np.maximum(0.3 * np.abs(self.a[g]), 0.05)
+            self.a[g] += np.clip(step, -reach, reach)
+            if self.rule is Rule.MEAN:
+                self.a[g] = np.maximum(self.a[g], _LEAST_SHARE)
+                self.a[g] /= self.a[g].sum()
+
+
+def _by_tensor(sizes: F64, tensor: I64) -> F64:
+    """The mean of each word's tensor; 1 where it is 0."""
+    total = np.bincount(tensor, sizes)
+    mean = total / np.maximum(np.bincount(tensor), 1)
+    return np.asarray(np.where(mean > 0, mean, 1.0)[tensor])
+
+
+def _outer(rows: F64) -> F64:
+    return np.asarray((rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1))

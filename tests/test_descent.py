@@ -1,0 +1,155 @@
+"""What is inherited and what is only parallel; which way trees point; merges without a recipe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineage.infer.descent import resolve_family
+from lineage.infer.geometry import Pool, make_pool
+from lineage.weights.roles import TensorKey
+from simulated import Herd, fingerprint, stored
+
+N_MATRICES, SIDE = 6, 48
+
+
+def pool_of(models: dict[str, list[np.ndarray]], role: str = "up") -> Pool:
+    keys = tuple(TensorKey(role, layer) for layer in range(N_MATRICES))
+    values = tuple(
+        np.stack([model[layer] for model in models.values()]).astype(np.float32)
+        for layer in range(N_MATRICES)
+    )
+    return Pool(tuple(models), keys, values)
+
+
+def noise(rng: np.random.Generator, size: float) -> list[np.ndarray]:
+    return [size * rng.standard_normal((SIDE, SIDE)) for _ in range(N_MATRICES)]
+
+
+def leading(rng: np.random.Generator, size: float) -> list[np.ndarray]:
+    return [
+        size * rng.standard_normal((SIDE, 2)) @ rng.standard_normal((2, SIDE))
+        for _ in range(N_MATRICES)
+    ]
+
+
+def add(*terms: list[np.ndarray]) -> list[np.ndarray]:
+    return [sum(layers) for layers in zip(*terms, strict=True)]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def test_a_descendant_carries_a_change_whole_and_whitened_alike(rng):
+    base = noise(rng, 1.0)
+    parent = add(base, noise(rng, 0.01), leading(rng, 0.01))
+    child = add(parent, noise(rng, 0.01), leading(rng, 0.01))
+    carried = pool_of({"r": base, "p": parent, "c": child}).carried("r", "p")
+    share, error = carried.share("c")
+    assert error < 0.2
+    assert share == pytest.approx(1, abs=3 * error)
+    assert carried.whole_share("c") < 1.2
+
+
+def test_parallel_training_shares_more_of_the_whole_than_of_what_is_left_without_leading_directions(
+    rng,
+):
+    base, text, common = noise(rng, 1.0), leading(rng, 0.01), noise(rng, 0.01)
+    one = add(base, text, common, noise(rng, 0.002))
+    two = add(base, text, text, common, noise(rng, 0.002))
+    carried = pool_of({"r": base, "one": one, "two": two}).carried("r", "one")
+    assert 0.8 < carried.share("two")[0] < 1.15
+    assert carried.whole_share("two") > 1.2 * carried.share("two")[0]
+
+
+def test_the_error_of_a_share_is_that_of_repeated_draws(rng):
+    shares, errors = [], []
+    for _ in range(40):
+        base = noise(rng, 1.0)
+        parent = add(base, noise(rng, 0.01))
+        child = add(parent, noise(rng, 0.05))
+        share, error = pool_of({"r": base, "p": parent, "c": child}).carried("r", "p").share("c")
+        shares.append(share)
+        errors.append(error)
+    assert np.mean(errors) == pytest.approx(np.std(shares), rel=0.4)
+
+
+def test_equal_models_carry_nothing_and_say_so(rng):
+    base = noise(rng, 1.0)
+    carried = pool_of({"r": base, "p": base, "c": base}).carried("r", "p")
+    assert np.isnan(carried.share("c")[0])
+    assert np.isnan(carried.whole_share("c"))
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-4, 1.0))
+def test_growth_changes_its_sign_when_the_models_are_swapped(seed, size):
+    rng = np.random.default_rng(seed)
+    one = noise(rng, 1.0)
+    pool = pool_of({"one": one, "two": add(one, noise(rng, size))})
+    assert -1 <= pool.growth("two", "one") <= 1
+    assert pool.growth("two", "one") == pytest.approx(-pool.growth("one", "two"))
+    assert pool.growth("one", "one") == 0
+
+
+def test_weights_that_grew_along_themselves_point_from_the_smaller_to_the_larger(rng):
+    one = noise(rng, 1.0)
+    two = add(one, [0.005 * layer for layer in one], noise(rng, 0.005))
+    assert pool_of({"one": one, "two": two}).growth("two", "one") > 0.8
+
+
+def test_growth_is_asked_of_feed_forward_matrices_where_there_are_any(rng):
+    one = noise(rng, 1.0)
+    grown = add(one, [0.01 * layer for layer in one])
+    shrunk = add(one, [-0.01 * layer for layer in one])
+    up, values = (pool_of({"one": one, "two": two}) for two in (grown, shrunk))
+    both = Pool(
+        up.ids,
+        (*up.keys, *(TensorKey("v", key.layer) for key in up.keys)),
+        (*up.values, *values.values),
+    )
+    assert both.growth("two", "one") == up.growth("two", "one")
+    attention = pool_of({"one": one, "two": shrunk}, role="v")
+    assert attention.growth("two", "one") < -0.8
+
+
+def family(models: dict[str, dict[str, np.ndarray]]) -> Pool:
+    return make_pool([fingerprint(name, weights) for name, weights in models.items()])
+
+
+@pytest.fixture(scope="module")
+def herd():
+    h = Herd(3)
+    base = stored(h.founder())
+    one = h.train(base, 0.01, text=1)
+    two = h.train(base, 0.015, text=1)
+    three = h.train(base, 0.01, text=2)
+    below = h.train(one, 0.01, text=3)
+    return h, {"r": base, "one": one, "two": two, "three": three, "below": below}
+
+
+def half(a, b):
+    return {key: (a[key] + b[key]) / 2 for key in a}
+
+
+def test_the_sum_of_two_relatives_is_explained_by_them_and_a_sibling_is_not(herd):
+    _, models = herd
+    pool = family(models | {"sum": half(models["one"], models["three"])})
+    seen = pool.instrumented("r")
+    shares, _ = seen.shares("sum", ("one", "three"))
+    assert seen.explained("sum", ("one", "three"), shares) > 0.65
+    shares, _ = seen.shares("two", ("one", "three"))
+    assert seen.explained("two", ("one", "three"), shares) < 0.3
+
+
+def test_a_model_is_no_child_of_what_was_merged_from_its_own_child(herd):
+    _, models = herd
+    merged = half(models["below"], models["three"])
+    pool = family(models | {"merged": merged})
+    free = [name for name in models]
+    found = resolve_family(pool, free, {}, {"merged": ("below", "three")})
+    parents = {one.child: [name for name, *_ in one.parents] for one in found.descents}
+    assert "merged" not in {name for names in parents.values() for name in names}

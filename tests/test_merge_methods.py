@@ -1,0 +1,331 @@
+"""Merges that decide word by word: made here by naive code on whole tensors, then recovered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lineage.infer.geometry import make_pool
+from lineage.infer.methods.arithmetic import mixed
+from lineage.infer.methods.masks import Rule, changes_from, fit_masks
+from lineage.infer.parent_sets import parent_sets
+from lineage.infer.settle.family import OpenFamily
+from lineage.infer.settle.merges import settle_merges
+from lineage.model import Finding, Grade, Kind
+from lineage.weights.encodings import round_to
+from simulated import Herd, fingerprint, shapes, stored
+
+DTYPE = "BF16"
+KINSHIP = ("p/one", "p/two", "p/three", "p/four", "p/five", "p/six")
+
+
+@pytest.fixture(scope="module")
+def herd():
+    """A base and nine fine-tunes of it, two of them on one text, and one fine-tune's child."""
+    h = Herd(23)
+    base = stored(h.founder(layers=2))
+    models = {"z/base": base}
+    for number, name in enumerate(KINSHIP):
+        models[name] = h.train(base, 0.012 + 0.004 * (number % 3), text=number)
+    models["d/twin"] = h.train(base, 0.015, text=0)
+    models["d/child"] = h.train(models["p/two"], 0.01, text=7)
+    models["d/other"] = h.train(base, 0.02, text=8)
+    return models
+
+
+def settled(models, merged, dtype=DTYPE):
+    """The finding of one more model, or None where it is not called a merge."""
+    members = {name: fingerprint(name, model) for name, model in models.items()}
+    members["m/merge"] = fingerprint("m/merge", merged, dtype)
+    family = OpenFamily(members, {}, {}, {})
+    for name in models:  # only the last one is asked
+        family.settle(Finding(name, Kind.FINETUNE, Grade.ABSTAIN))
+    settle_merges(family, make_pool(list(members.values())))
+    return family.findings.get("m/merge")
+
+
+def shares(finding):
+    return {share.parent: share.weight for share in finding.parents}
+
+
+# The naive oracle: every word by itself, in the order in which the papers tell it.
+
+
+def bf16(number):
+    return float(round_to(DTYPE, np.array([number], np.float32))[0])
+
+
+def naive_mixed(changes, weights, rule):
+    """One word's changes (0 where dropped), combined."""
+    weighted = [bf16(bf16(w) * d) for w, d in zip(weights, changes, strict=True)]
+    total = np.float32(0)
+    for value in weighted:
+        total = np.float32(total + np.float32(value))
+    if rule == "sum":
+        return bf16(total)
+    agree = [i for i, v in enumerate(weighted) if v != 0 and (v > 0) == (total >= 0)]
+    part, divisor = np.float32(0), np.float32(0)
+    for i in agree:
+        part = np.float32(part + np.float32(weighted[i]))
+        divisor = np.float32(divisor + np.float32(bf16(weights[i])))
+    if rule == "elected" or not agree or bf16(divisor) == 0:
+        return bf16(part)
+    return bf16(bf16(part) / bf16(divisor))
+
+
+def deltas(models, names, key):
+    base = models["z/base"][key]
+    return [round_to(DTYPE, models[name][key] - base) for name in names]
+
+
+def combined(base, kept, weights, rule):
+    """The fast twin of :func:`naive_mixed`, by another route than the module: parent by parent."""
+    scales = [np.float32(bf16(weight)) for weight in weights]
+    weighted = [round_to(DTYPE, scale * d) for scale, d in zip(scales, kept, strict=True)]
+    total = sum(weighted, np.zeros_like(base))
+    if rule == "sum":
+        return round_to(DTYPE, base + round_to(DTYPE, total))
+    part, divisor = np.zeros_like(base), np.zeros_like(base)
+    for value, scale in zip(weighted, scales, strict=True):
+        agrees = (value != 0) & ((value > 0) == (total >= 0))
+        part += np.where(agrees, value, 0)
+        divisor += np.where(agrees, scale, 0)
+    part = round_to(DTYPE, part)
+    if rule == "mean":
+        divisor = round_to(DTYPE, divisor)
+        part = round_to(DTYPE, part / np.where(divisor == 0, 1, divisor).astype(np.float32))
+    return round_to(DTYPE, base + part)
+
+
+def largest(delta, density, gamma=0.0):
+    """The mask of the largest changes of a tensor, without the very largest."""
+    order = np.argsort(-np.abs(delta).ravel(), kind="stable")
+    first = int(gamma * delta.size)
+    mask = np.zeros(delta.size, bool)
+    mask[order[first : first + max(1, int(density * delta.size))]] = True
+    return mask.reshape(delta.shape)
+
+
+def trimmed(models, names, weights, densities, rule, gamma=0.0):
+    merged = {}
+    for key, base in models["z/base"].items():
+        kept = [
+            d * largest(d, density, gamma) if density < 1 else d
+            for d, density in zip(deltas(models, names, key), densities, strict=True)
+        ]
+        merged[key] = combined(base, kept, weights, rule)
+    return merged
+
+
+def dropped(models, names, weights, densities, rule, epsilon=0.0, seed=5):
+    rng = np.random.default_rng(seed)
+    merged = {}
+    for key, base in models["z/base"].items():
+        kept = []
+        for delta, density in zip(deltas(models, names, key), densities, strict=True):
+            rows = np.atleast_2d(np.abs(delta))
+            rank = rows.argsort(axis=1).argsort(axis=1) / (rows.shape[1] - 1)
+            chance = density - epsilon + 2 * epsilon * rank.reshape(delta.shape)
+            mask = rng.random(delta.shape) < chance
+            scale = bf16(np.abs(delta).sum()) / max(bf16(np.abs(delta * mask).sum()), 1e-9)
+            kept.append(round_to(DTYPE, delta * mask * np.float32(bf16(scale))))
+        merged[key] = combined(base, kept, weights, rule)
+    return merged
+
+
+@settings(max_examples=25)
+@given(
+    arrays(np.float32, (3, 4), elements=st.floats(-2, 2, width=16)),
+    st.sampled_from(list(Rule)),
+    st.lists(st.sampled_from([0.1, 0.3, 0.5, 1.0]), min_size=3, max_size=3),
+)
+def test_kept_changes_are_combined_as_word_by_word_arithmetic_says(changes, rule, weights):
+    changes = round_to(DTYPE, changes)
+    fast = mixed(changes, weights, rule, DTYPE)
+    slow = [naive_mixed(column, weights, rule.value) for column in changes.T]
+    np.testing.assert_array_equal(fast, np.array(slow, np.float32))
+
+
+# The search for parents.
+
+
+def test_six_parents_are_found_among_distractors_without_trying_all_sets(herd):
+    weights = (0.3, 0.2, 0.15, 0.15, 0.1, 0.1)
+    merged = {
+        key: round_to("F32", sum(w * herd[n][key] for w, n in zip(weights, KINSHIP, strict=True)))
+        for key in herd["z/base"]
+    }
+    pool = make_pool([fingerprint(n, m) for n, m in (herd | {"m/merge": merged}).items()])
+    found = parent_sets(pool, "m/merge", [name for name in pool.ids if name != "m/merge"])
+    assert set(found[5].members) == set(KINSHIP)
+    by_name = dict(zip(found[5].members, found[5].shares, strict=True))
+    assert [by_name[name] for name in KINSHIP] == pytest.approx(weights, abs=0.01)
+    assert found[5].left < 0.5 * found[4].left
+
+
+def test_a_copy_among_the_candidates_is_taken_once(herd):
+    models = herd | {"a/copy": herd["p/one"]}
+    merged = {k: (v + herd["p/two"][k]) / 2 for k, v in herd["p/one"].items()}
+    pool = make_pool([fingerprint(n, m) for n, m in (models | {"m/merge": merged}).items()])
+    names = [name for name in pool.ids if name != "m/merge"]
+    for found in parent_sets(pool, "m/merge", names):
+        assert len({"a/copy", "p/one"} & set(found.members)) <= 1
+
+
+@pytest.mark.parametrize("candidates", [[], ["z/base"], ["z/base", "p/one"]])
+def test_sets_are_no_larger_than_what_there_is(herd, candidates):
+    pool = make_pool([fingerprint(n, m) for n, m in herd.items()])
+    assert len(parent_sets(pool, "p/two", candidates)) == len(candidates)
+
+
+# Methods whose masks follow from the size of the change.
+
+
+def test_a_ties_merge_is_proved_with_its_densities_and_weights(herd):
+    names = ("p/one", "p/three")
+    found = settled(herd, trimmed(herd, names, (0.6, 0.3), (0.5, 0.7), "mean"))
+    assert (found.method, found.grade, found.base) == ("ties", Grade.PROVED, "z/base")
+    assert shares(found) == pytest.approx({"p/one": 2 / 3, "p/three": 1 / 3}, abs=0.01)
+    recipe = yaml.safe_load(found.recipe_yaml)
+    densities = {m["model"]: m["parameters"]["density"] for m in recipe["models"]}
+    assert densities == pytest.approx({"p/one": 0.5, "p/three": 0.7}, abs=0.011)
+    assert recipe["parameters"]["normalize"] is True
+
+
+@pytest.mark.parametrize(
+    ("method", "rule"), [("breadcrumbs", "sum"), ("breadcrumbs_ties", "elected")]
+)
+def test_breadcrumbs_are_told_by_both_tails_that_are_missing(herd, method, rule):
+    names, weights = ("p/two", "p/three"), (0.5, 0.8)
+    found = settled(herd, trimmed(herd, names, weights, (0.6, 0.8), rule, gamma=0.01))
+    assert (found.method, found.base) == (method, "z/base")
+    assert shares(found) == pytest.approx({"p/two": 5 / 13, "p/three": 8 / 13}, abs=0.02)
+
+
+# Methods whose masks are random.
+
+
+@pytest.mark.parametrize(("method", "rule"), [("dare_linear", "sum"), ("dare_ties", "elected")])
+def test_random_masks_give_weights_with_bounds_and_densities_but_no_recipe(herd, method, rule):
+    names, weights = ("p/one", "p/two", "p/three"), (0.5, 0.3, 0.4)
+    densities = (0.5, 0.6, 0.8)
+    found = settled(herd, dropped(herd, names, weights, densities, rule))
+    assert (found.method, found.grade, found.base) == (method, Grade.INFERRED, "z/base")
+    true = {name: weight / sum(weights) for name, weight in zip(names, weights, strict=True)}
+    assert shares(found) == pytest.approx(true, abs=0.03)
+    for share in found.parents:
+        assert share.low < true[share.parent] < share.high
+    assert found.recipe_yaml is None
+    assert "random" in found.note
+    facts = {fact.name: fact.value for fact in found.evidence}
+    assert facts["densities"] == pytest.approx(np.mean(densities), abs=0.05)
+    assert facts["words_contained"] > 0.99
+
+
+def test_della_is_told_from_dare_by_small_changes_dropped_more_often(herd):
+    names = ("p/three", "p/six")
+    merged = dropped(herd, names, (0.6, 0.4), (0.5, 0.5), "sum", epsilon=0.15)
+    assert settled(herd, merged).method == "della_linear"
+
+
+# Methods without a choice of masks.
+
+
+@pytest.mark.slow
+def test_model_stock_is_proved_by_the_cosines_of_its_parents(herd):
+    names = ("p/one", "d/twin", "p/three")
+    merged = {}
+    for key, base in herd["z/base"].items():
+        d = [x.astype("f8").ravel() for x in deltas(herd, names, key)]
+        cosines = [
+            d[i] @ d[j] / np.linalg.norm(d[i]) / np.linalg.norm(d[j])
+            for i in range(3)
+            for j in range(i)
+        ]
+        c = np.mean(cosines)
+        t = np.float32(bf16(3 * c / (1 + 2 * c)))
+        mean = round_to(DTYPE, herd[names[0]][key] + herd[names[1]][key])
+        mean = round_to(DTYPE, round_to(DTYPE, mean + herd[names[2]][key]) / np.float32(3))
+        rest = np.float32(bf16(1 - t))
+        merged[key] = round_to(DTYPE, round_to(DTYPE, t * mean) + round_to(DTYPE, rest * base))
+    found = settled(herd, merged)
+    assert (found.method, found.grade, found.base) == ("model_stock", Grade.PROVED, "z/base")
+    assert shares(found) == pytest.approx(dict.fromkeys(names, 1 / 3), abs=1e-9)
+
+
+def test_nearswap_is_proved_with_its_step(herd):
+    merged = {}
+    for key, a in herd["p/two"].items():
+        b = herd["p/three"][key]
+        gap = np.maximum(np.abs(round_to(DTYPE, a - b)), np.float32(1e-6))
+        weight = np.minimum(round_to(DTYPE, np.float32(5e-4) / gap), np.float32(1))
+        rest = round_to(DTYPE, 1 - weight)
+        merged[key] = round_to(DTYPE, round_to(DTYPE, weight * b) + round_to(DTYPE, rest * a))
+    found = settled(herd, merged)
+    assert (found.method, found.base) == ("nearswap", "p/two")
+    assert yaml.safe_load(found.recipe_yaml)["parameters"]["t"] == pytest.approx(5e-4)
+
+
+def test_arcee_fusion_is_proved_though_its_result_is_wider_than_its_recipe(herd):
+    merged = {}
+    for key, a in herd["p/one"].items():
+        b = herd["p/five"][key]
+        x, y = np.atleast_2d(b).astype("f8"), np.atleast_2d(a).astype("f8")
+        p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) + 1e-8
+        q = np.exp(y) / np.exp(y).sum(axis=1, keepdims=True) + 1e-8
+        importance = np.abs(x - y) * (p * np.log(p / q)).sum(axis=1, keepdims=True)
+        lower, middle, upper = np.quantile(importance, [0.25, 0.5, 0.75])
+        taken = importance >= middle + 1.5 * (upper - lower)
+        change = round_to(DTYPE, b - a)
+        merged[key] = np.where(taken.reshape(a.shape), a + change, a).astype(np.float32)
+    found = settled(herd, merged, dtype="F32")
+    assert (found.method, found.grade, found.base) == ("arcee_fusion", Grade.PROVED, "p/one")
+    assert set(shares(found)) == {"p/one", "p/five"}
+    assert yaml.safe_load(found.recipe_yaml)["dtype"] == "bfloat16"
+
+
+# Many parents and weights by layer.
+
+
+@pytest.mark.slow
+def test_task_arithmetic_of_five_parents_is_proved(herd):
+    names, weights = KINSHIP[:5], (0.4, 0.3, 0.2, 0.5, 0.15)
+    found = settled(herd, trimmed(herd, names, weights, (1,) * 5, "sum"))
+    assert (found.method, found.grade, found.base) == ("task_arithmetic", Grade.PROVED, "z/base")
+    true = {name: weight / sum(weights) for name, weight in zip(names, weights, strict=True)}
+    assert shares(found) == pytest.approx(true, abs=0.005)
+
+
+# What is no merge.
+
+
+def test_a_fine_tune_is_no_masked_merge_whatever_its_siblings_were_trained_on(herd):
+    for size, text in ((0.01, 0), (0.02, 1), (0.003, 9)):
+        tuned = Herd(int(1e4 * size)).train(herd["p/one"], size, text=text)
+        assert settled(herd, tuned) is None
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, np.nan, np.inf])
+def test_models_of_one_value_are_no_merges_and_stop_nothing(herd, value):
+    flat = {key: np.full(shape, value, np.float32) for key, shape in shapes(layers=2).items()}
+    assert settled(herd, flat) is None
+
+
+def test_a_merge_of_one_small_tensor_is_not_asserted():
+    rng = np.random.default_rng(1)
+    one = {key: rng.standard_normal((4, 3)).astype("f4") for key in list(shapes(layers=2))[:1]}
+    models = {f"x/{n}": {k: stored({k: v + n})[k] for k, v in one.items()} for n in range(4)}
+    found = settled(models, models["x/1"])
+    assert found is None or found.kind is not Kind.MERGE or found.grade is not Grade.PROVED
+
+
+def test_masks_are_fitted_to_changes_of_nothing(herd):
+    pool = make_pool([fingerprint(n, m) for n, m in herd.items()])
+    changes = changes_from(pool, "z/base", "z/base", ("p/one",), DTYPE, 200)
+    fit = fit_masks(changes, Rule.SUM, False, np.array([0.5]))
+    assert np.isfinite(fit.log_likelihood)
+    assert abs(fit.coefficients[0, 0]) * fit.curves[0].mean() < 0.05

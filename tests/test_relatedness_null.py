@@ -1,0 +1,31 @@
+"""The figures that show whether a null holds."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.zoo.measuring import _interval, _quantiles
+
+
+def test_quantiles_of_uniform_p_values_lie_on_the_diagonal():
+    p_values = (np.arange(10_000) + 1) / 10_000
+    qq = _quantiles(p_values)
+    assert np.allclose(qq["observed"], qq["expected"], rtol=0.3)
+    assert qq["expected"][-1] == 1
+    assert abs(qq["expected"][0] * 10_000 - 1) < 1e-9
+
+
+def test_a_rate_has_the_exact_binomial_interval_and_one_over_families():
+    told = _interval([[0.001, 0.5, 0.6], [0.2, 0.3]], 0.01)
+    assert told["hits"] == 1
+    assert told["rate"] == 0.2
+    low, high = stats.beta.ppf(0.025, 1, 5), stats.beta.ppf(0.975, 2, 4)
+    assert np.allclose(told["binomial"], [low, high])
+    assert told["by_families"][0] == 0
+
+
+def test_no_hit_among_few_families_still_has_an_upper_end():
+    told = _interval([[0.5]] * 6, 0.01)
+    assert told["by_families"] == [0.0, 0.5]
+    assert told["binomial"][0] == 0
