@@ -38,12 +38,12 @@ from lineage.infer.calibration import (
     WITNESSES,
     belief,
     calibrated,
-    equal_copies,
     group_of,
     witnesses_of,
 )
 from lineage.infer.calibration_table import LEARNED
 from lineage.infer.curves import Calibration, Curve, Slope
+from lineage.infer.equal_copies import equal_copies
 from lineage.infer.truth import TrueModel, Truth
 from lineage.model import Evidence, Finding, Grade, Kind, ParentShare
 from tests.simulated import Herd, fingerprint, stored

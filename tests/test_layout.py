@@ -316,6 +316,7 @@ def test_scales_left_behind_do_not_change_floats():
     layout = laid((f"{UP}.weight", "BF16", (4, 8)), (f"{UP}.weight_scale", "F32", (4, 1)))
     assert layout.weights[0].dtype == "BF16"
     assert len(layout.weights[0].parts) == 1
+    assert "no more" in reason(layout, f"{UP}.weight_scale")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lineage.infer.calibration import equal_copies, group_of, witnesses_of
+from lineage.infer.calibration import group_of, witnesses_of
+from lineage.infer.equal_copies import equal_copies
 from lineage.infer.truth import Truth
 from lineage.model import Finding, Grade, Kind
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from lineage.infer.adapters import adapter_base, adapter_modules, adapter_rank
 from lineage.infer.calibration import calibrated
+from lineage.infer.equal_copies import tie_equal_parents
 from lineage.infer.neighbourhoods import (
     MAX_WHOLE,
     Shortlists,
@@ -128,7 +129,7 @@ def infer_lineage(
     for pair in asked:
         tests.ask_if_possible(*pair)
     untestable = [] if shortlists is not None else list(_untestable(by_id, plain))
-    ordered = [findings[name] for name in by_id]
+    ordered = tie_equal_parents([findings[name] for name in by_id])
     return Inference(calibrated(ordered), (*tests.rows, *untestable))
 
 

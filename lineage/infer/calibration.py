@@ -17,10 +17,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import networkx as nx
-
 from lineage.infer.calibration_table import LEARNED
 from lineage.infer.curves import Calibration
+from lineage.infer.equal_copies import equal_copies
 from lineage.infer.reconcile import tells_direction
 from lineage.model import Finding, Grade, Kind
 
@@ -32,7 +31,6 @@ __all__ = [
     "Witness",
     "belief",
     "calibrated",
-    "equal_copies",
     "group_of",
     "witnesses_of",
 ]
@@ -179,22 +177,6 @@ def belief(finding: Finding, table: Calibration) -> float | None:
     if group in table.direction:
         probability *= table.direction[group].probability(witnesses)
     return table.bounded(probability)
-
-
-def equal_copies(findings: Sequence[Finding]) -> dict[str, frozenset[str]]:
-    """By model, the models of equal words whose order nothing tells, itself included.
-
-    Models that stand alone are left out.
-    """
-    same = nx.Graph()
-    for finding in findings:
-        if finding.kind is Kind.DUPLICATE and finding.grade in (Grade.TIE, Grade.ABSTAIN):
-            others = (*(share.parent for share in finding.parents), *finding.ties)
-            same.add_edges_from((finding.child, other) for other in others)
-    found: dict[str, frozenset[str]] = {}
-    for alike in map(frozenset, nx.connected_components(same)):
-        found.update(dict.fromkeys(alike, alike))
-    return found
 
 
 def _share_among_copies(finding: Finding, alike: Mapping[str, frozenset[str]]) -> float:

@@ -55,7 +55,7 @@ _SURE_ERROR = 0.03
 _N_ERRORS = 2.5
 _MAX_ERROR = 0.15
 _MAX_MIXTURE_ERROR = 0.06
-"""Every relative carries something of a merge: shares of merges must be surer."""
+_MIXTURE_PARALLEL = 1.1
 _MIN_SHARE = 0.12
 _SHARE_ERRORS = 4.0
 _LEAST_EXPLAINED = 0.65
@@ -213,11 +213,10 @@ def _draw(
     free = sorted((child for child in children if child != root), key=pedigree.travelled)
     for child in free:
         pedigree.place(child)
+        if with_mixtures:
+            pedigree.move_below_mixture(child)
     for child in free:
         pedigree.reconsider(child)
-    if with_mixtures:
-        for child in free:
-            pedigree.move_below_mixture(child)
     return pedigree
 
 
@@ -271,8 +270,8 @@ class _Pedigree:
     def move_below_mixture(self, child: str) -> None:
         """Place a model below a merge that it carries and is nearer to than to its parent.
 
-        Merges come last: which of them are made from the model's own descendants is known only
-        when all others stand.
+        Every relative carries something of a merge, and what it was made from carries much: here
+        shares must be surer, and the same for the whole change as without leading directions.
         """
         at = self.parents[child]
         barred = self._descendants(child)
@@ -280,7 +279,7 @@ class _Pedigree:
         nearer = [
             name
             for name in mixed
-            if self.steps.carried(at, name).share(child)[1] <= _MAX_MIXTURE_ERROR
+            if self._is_surely_whole(child, name, at)
             and self._distance(child, name) < self._distance(child, at)
             and at not in self._descendants(name)
         ]
@@ -288,14 +287,24 @@ class _Pedigree:
             self.parents[child] = min(nearer, key=lambda name: self._distance(child, name))
             self.ties[child] = ()
 
+    def _is_surely_whole(self, child: str, mixture: str, reference: str) -> bool:
+        carried = self.steps.carried(reference, mixture)
+        beta, error = carried.share(child)
+        return (
+            error <= _MAX_MIXTURE_ERROR and carried.whole_share(child) <= _MIXTURE_PARALLEL * beta
+        )
+
     def _ask(self, child: str, references: Mapping[str, str]) -> tuple[list[str], list[str]]:
-        """Models whose change since their reference `child` carries, and those it may carry."""
+        """Models whose change since their reference `child` carries, and those it may carry.
+
+        Models that it carries but that are dated later are of the second sort.
+        """
         passed, unclear = [], []
         for name, reference in references.items():
-            if date_log_odds(child, name, self.dates) < 0:
-                continue
             verdict = self._descends(child, name, reference)
-            if verdict is None:
+            is_younger = date_log_odds(child, name, self.dates) < 0
+            # An original may have been uploaded again: a date alone does not clear a parent.
+            if (verdict and is_younger) or (verdict is None and not is_younger):
                 unclear.append(name)
             elif verdict:
                 passed.append(name)

@@ -33,6 +33,8 @@ _LEAST_ERROR = 1e-6
 """Relative error of the arithmetic here and of whoever turned the basis in single precision."""
 _ALIKE = 4.0
 """Inner products of embeddings carry the rounding of both factors in both models."""
+_LEAST_TURN = 0.1
+"""Relative difference from which a tensor was turned or rescaled: training moves tensors less."""
 _MOST_TOKENS = 32
 _CONDITION = 1e-6
 _TURNED_HEADS = "heads of attention in another basis (queries and keys are not compared)"
@@ -76,6 +78,8 @@ def find_disguise(child: Fingerprint, parent: Fingerprint) -> Disguise | None:
     if not _same_products(ours, theirs):
         return None
     turned = _reordering(ours, theirs)
+    if turned is None and _relative(ours.values, theirs.values) < _LEAST_TURN:
+        return None
     if turned is None:
         rotation = _rotation(child, parent)
         turned = None if rotation is None else (rotation, "the residual stream rotated")
@@ -247,11 +251,11 @@ class _Undoing:
         return "scales moved through the gains" if self._are_rescaled(key) else ""
 
     def _are_rescaled(self, key: TensorKey) -> bool:
-        """Whether the gains before a matrix are neither the parent's in place nor constant."""
+        """Whether the gains before a matrix are far from the parent's, and not constant."""
         ours, theirs = _gains(self.child, key), _gains(self.parent, key)
         if ours is None or theirs is None or np.ptp(ours) == 0:
             return False
-        return not np.array_equal(ours, theirs @ np.abs(self.basis))
+        return _relative(ours, theirs @ np.abs(self.basis)) > _LEAST_TURN
 
     def _allowed(self, key: TensorKey, dtype: str) -> float:
         """The residue that rounding leaves: of the child's words, and of gains that moved.
@@ -275,6 +279,8 @@ class _Undoing:
         Values and outputs keep their Gram matrices; queries and keys trade scales between each
         other, and of them only the sum of what heads look at would be kept: they are not compared.
         """
+        if _relative(x, y) < _LEAST_TURN:
+            return None
         if key.role in ("q", "k"):
             return 0.0, _TURNED_HEADS
         ours, theirs = (x.T @ x, y.T @ y) if key.role == "v" else (x @ x.T, y @ y.T)

@@ -139,6 +139,9 @@ class _Sorting:
             raise MalformedError(f"there are {_MAX_WEIGHTS} weights already")
         self.keys.update(keys)
         self.weights += found
+        if anchor is not None and _was_decoded(entry, anchor):
+            left = {companion for _, companion in self._companions(name, anchor)}
+            self.passed_over += [(other, f"{name} needs it no more") for other in sorted(left)]
 
     def _require_weight(self, name: str, entry: TensorEntry) -> None:
         """Raise unless a tensor that stands alone may be a weight."""
@@ -190,8 +193,8 @@ class _Sorting:
         anchor: Anchor | None,
         role: Role,
     ) -> list[Weight]:
-        if anchor is None or (anchor[1] == "scaled" and entry.dtype in ("BF16", "F16", "F32")):
-            stored = plain(entry)  # scales were left behind when it was decoded
+        if anchor is None or _was_decoded(entry, anchor):
+            stored = plain(entry)
         else:
             shape = _shape_by_role(role, entry, self.facts)
             stored = recognise(anchor[1], {"": entry, **beside}, self.facts, shape)
@@ -212,6 +215,11 @@ class _Sorting:
 
 
 _NONE: Anchor = ("", "", ("",))
+
+
+def _was_decoded(entry: TensorEntry, anchor: Anchor) -> bool:
+    """Whether scales were left behind beside a tensor that holds plain numbers again."""
+    return anchor[1] == "scaled" and entry.dtype in ("BF16", "F16", "F32")
 
 
 def _shape_by_role(role: Role, entry: TensorEntry, facts: ModelFacts) -> tuple[int, int] | None:

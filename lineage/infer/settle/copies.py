@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,10 +20,16 @@ from lineage.infer.settle.family import (
     birth,
     log_odds_older,
 )
+from lineage.infer.token_rows import common_rows
 from lineage.infer.twins import equal_models
-from lineage.model import Finding, Grade, ParentShare
+from lineage.model import Finding, Grade, Kind, ParentShare
+from lineage.weights.fingerprint import Fingerprint
 
 __all__ = ["seniority", "settle_copies", "settle_duplicates"]
+
+_LAYOUT_LOG_ODDS = 3.0
+_SAME_LAYOUT = 0.75
+"""Mean cosine of matrices: a model trained on keeps it, moved units or turned bases do not."""
 
 
 def settle_duplicates(family: OpenFamily) -> None:
@@ -39,7 +46,7 @@ def settle_duplicates(family: OpenFamily) -> None:
 
 
 def settle_copies(family: OpenFamily) -> None:
-    """Settle casts, permuted units and edited vocabularies: exact on some grid."""
+    """Settle casts, permuted units, other bases and edited vocabularies: exact on some grid."""
     originals = family.open_models()
     for child in originals:
         found = [
@@ -48,24 +55,65 @@ def settle_copies(family: OpenFamily) -> None:
             if parent != child
             and is_quantised(family.members[child]) == is_quantised(family.members[parent])
             and (copy := find_copy(family.members[child], family.members[parent])) is not None
-            and (copy.directed or log_odds_older(family, parent, child) > 0)
+            and (copy.directed or _may_be_original(family, parent, child))
         ]
         if found:
             parent, copy = min(found, key=lambda item: birth(family.dates, item[0]))
             family.settle(_copy_finding(family, child, parent, copy))
 
 
+def _may_be_original(family: OpenFamily, parent: str, child: str) -> bool:
+    """Whether `parent` is the original of an undirected copy, or as likely so and not yet taken."""
+    odds = log_odds_older(family, parent, child) or _log_odds_by_layout(family, parent, child)
+    taken = family.findings.get(parent)
+    is_free = taken is None or child not in {share.parent for share in taken.parents}
+    return odds > 0 or (odds == 0 and is_free)
+
+
+def _log_odds_by_layout(family: OpenFamily, parent: str, child: str) -> float:
+    """Log-odds that the other models of a family follow the layout of `parent`.
+
+    Whoever moves units or turns a basis makes one odd model; its relatives, the original's parents
+    and children, keep theirs.
+    """
+    others = [name for name in family.members if name not in (parent, child)]
+    like_parent, like_child = (
+        sum(_same_layout(family.members[name], family.members[other]) for other in others)
+        for name in (parent, child)
+    )
+    return _LAYOUT_LOG_ODDS * float(np.sign(like_parent - like_child))
+
+
+def _same_layout(a: Fingerprint, b: Fingerprint) -> bool:
+    """Whether two models hold the same units at the same places, changed by training at most."""
+    cosines = []
+    for key in a.samples.keys() & b.samples.keys():
+        x, y = (
+            values.astype(np.float64).ravel()
+            for values in common_rows(a.samples[key], b.samples[key])
+        )
+        size = float(np.linalg.norm(x) * np.linalg.norm(y))
+        if len(a.samples[key].shape) == 2 and size > 0:
+            cosines.append(float(x @ y) / size)
+    return bool(cosines) and float(np.mean(cosines)) > _SAME_LAYOUT
+
+
 def _copy_finding(family: OpenFamily, child: str, parent: str, copy: Copy) -> Finding:
-    undecided = not copy.directed and log_odds_older(family, parent, child) == 0
-    note = "" if copy.directed else "which of the two came first is told by date and likes"
+    if copy.directed:
+        return _found(child, parent, copy, Grade.PROVED, "")
+    if log_odds_older(family, parent, child) != 0:
+        note = "which of the two came first is told by date and likes"
+        return _found(child, parent, copy, Grade.PROVED, note)
+    if copy.kind is Kind.PERMUTED and _log_odds_by_layout(family, parent, child) > 0:
+        note = "their relatives are laid out like the parent"
+        return _found(child, parent, copy, Grade.INFERRED, note)
+    note = "which of the two came first is told by date and likes"
+    return replace(_found(child, parent, copy, Grade.TIE, note), ties=(parent,))
+
+
+def _found(child: str, parent: str, copy: Copy, grade: Grade, note: str) -> Finding:
     return Finding(
-        child,
-        copy.kind,
-        Grade.TIE if undecided else Grade.PROVED,
-        (ParentShare(parent, 1.0),),
-        ties=(parent,) if undecided else (),
-        evidence=copy.evidence,
-        note=note,
+        child, copy.kind, grade, (ParentShare(parent, 1.0),), evidence=copy.evidence, note=note
     )
 
 

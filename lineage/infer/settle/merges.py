@@ -49,29 +49,33 @@ _EXPLAINED = 0.97
 _RATIO_ERROR = 0.02
 """A tensor's own ratio of what was kept to what was dropped scatters by about so much."""
 _N_ERRORS = 1.96
+_ABOUT_THAT_DENSITY = "the densities are told to about a hundredth: verify the recipe"
 
 
 def settle_merges(family: OpenFamily, pool: Pool) -> None:
     """Settle merges that a recipe, masks, or free coefficients per tensor reproduce."""
+    able = [name for name in pool.ids if _can_be_mixed(pool, name)]
     for settle in (_weighted_sum, _word_by_word):
-        for child in pool.ids:
-            if child in family.findings or _is_constant(pool, child):
+        for child in able:
+            if child in family.findings:
                 continue
-            finding = settle(family, pool, child, _candidates(family, pool, child))
+            finding = settle(family, pool, child, _candidates(family, able, child))
             if finding is not None:
                 family.settle(finding)
 
 
-def _is_constant(pool: Pool, child: str) -> bool:
-    """Whether every tensor has one value only: any relatives could be mixed to that."""
-    c = pool.ids.index(child)
-    return all(bool((values[c] == values[c].flat[0]).all()) for values in pool.values)
+def _can_be_mixed(pool: Pool, name: str) -> bool:
+    """Whether all squares are numbers, and some tensor has two values: any sum to a constant."""
+    values = [values[pool.ids.index(name)] for values in pool.values]
+    with np.errstate(over="ignore"):
+        finite = all(bool(np.isfinite(one * one).all()) for one in values)
+    return finite and any(bool((one != one.flat[0]).any()) for one in values)
 
 
-def _candidates(family: OpenFamily, pool: Pool, child: str) -> list[str]:
+def _candidates(family: OpenFamily, able: Sequence[str], child: str) -> list[str]:
     return [
         name
-        for name in pool.ids
+        for name in able
         if name != child
         and date_log_odds(child, name, family.dates) >= 0
         and not is_rearranged_from(family, name, child)
@@ -222,7 +226,9 @@ def _word_by_word(
     trimmed = replay_trimmed(pool, child, dtype, merge)
     facts = _masked_facts(merge)
     if trimmed is not None and trimmed.match >= _PROVED_REPLAY:
-        return _proved(child, trimmed, (_replayed_fact(trimmed), *facts))
+        # Words near the threshold fit either way, so the density is told to a hundredth or so.
+        proved = _proved(child, trimmed, (_replayed_fact(trimmed), *facts))
+        return replace(proved, grade=Grade.INFERRED, note=_ABOUT_THAT_DENSITY)
     return _masked_finding(child, merge, facts)
 
 

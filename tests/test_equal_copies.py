@@ -1,0 +1,38 @@
+"""Whoever comes from one of several equal models may come from any of them."""
+
+from __future__ import annotations
+
+from lineage.infer.equal_copies import tie_equal_parents
+from lineage.model import Finding, Grade, Kind, ParentShare
+
+
+def found(child, parent, kind=Kind.FINETUNE, grade=Grade.INFERRED, ties=()):
+    return Finding(child, kind, grade, (ParentShare(parent, 1.0),), ties=ties)
+
+
+ROOT = Finding("a", Kind.FOUNDER, Grade.INFERRED)
+TWIN = found("b", "a", Kind.DUPLICATE, Grade.TIE, ("a",))
+
+
+def test_a_parent_with_an_equal_copy_becomes_a_tie_that_names_the_found_one_first():
+    *_, child = tie_equal_parents([ROOT, TWIN, found("c", "b")])
+    assert (child.grade, child.ties) == (Grade.TIE, ("b", "a"))
+    assert child.parents == (ParentShare("b", 1.0),)
+    assert "equal words" in child.note
+
+
+def test_copies_whose_order_is_known_tie_nobody():
+    dated = found("b", "a", Kind.DUPLICATE, Grade.PROVED)
+    *_, child = tie_equal_parents([ROOT, dated, found("c", "a")])
+    assert (child.grade, child.ties) == (Grade.INFERRED, ())
+
+
+def test_merges_abstentions_and_ties_stay_as_they_are():
+    merge = Finding("m", Kind.MERGE, Grade.PROVED, (ParentShare("a", 0.5), ParentShare("x", 0.5)))
+    open_ = Finding("o", Kind.FINETUNE, Grade.ABSTAIN, ties=("a",))
+    tie = found("t", "a", grade=Grade.TIE, ties=("a", "y"))
+    assert tie_equal_parents([ROOT, TWIN, merge, open_, tie]) == [ROOT, TWIN, merge, open_, tie]
+
+
+def test_a_copy_is_no_tie_of_its_own_parents():
+    assert tie_equal_parents([ROOT, TWIN])[1] == TWIN
