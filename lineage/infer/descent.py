@@ -41,10 +41,8 @@ _MAX_VOTES = 3
 DECIDED = float(np.log(9))
 """Nine to one: below, a direction is not asserted."""
 _ROUNDS = 4
-_STANDS = 1.5
-"""Log-odds from which a step is left as drawn without another word; it is turned at nine to one."""
 _DISTANCE_ERROR = 0.5
-_TAKEN_BACK = 0.15
+_TAKEN_BACK = 0.10
 """Cosine between what a step did and what came before it: chance, and what training takes back."""
 _LEAST_SHARE = 0.80
 _LARGEST_SHARE = 1.15
@@ -337,7 +335,7 @@ class _Pedigree:
         if parent == self.root or parent in self.known:
             return
         odds = self.steps.log_odds(parent, child) + self._farther_log_odds(parent, child)
-        if odds > _STANDS:
+        if odds > DECIDED:
             return
         if odds > -DECIDED:
             self.ties[child] = (*self.ties[child], self.parents[parent])

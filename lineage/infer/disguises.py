@@ -78,7 +78,8 @@ def find_disguise(child: Fingerprint, parent: Fingerprint) -> Disguise | None:
     if not _same_products(ours, theirs):
         return None
     turned = _reordering(ours, theirs)
-    if turned is None and _relative(ours.values, theirs.values) < _LEAST_TURN:
+    x, y = (one.values.astype(np.float64) for one in (ours, theirs))
+    if turned is None and _relative(x, y) < _LEAST_TURN:
         return None
     if turned is None:
         rotation = _rotation(child, parent)

@@ -1,7 +1,8 @@
 """Merges: those that replay, those whose masks can be told, those that free coefficients give.
 
-First weighted sums, on the line or the sphere; then, with these merges out of the way, what
-decides word by word: another merge of the same parents would else be taken for one of them.
+First weighted sums, on the line or the sphere; then, with these merges out of the way, such sums
+again and what decides word by word: another merge of the same parents would else be taken for one
+of them.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _ABOUT_THAT_DENSITY = "the densities are told to about a hundredth: verify the r
 def settle_merges(family: OpenFamily, pool: Pool) -> None:
     """Settle merges that a recipe, masks, or free coefficients per tensor reproduce."""
     able = [name for name in pool.ids if _can_be_mixed(pool, name)]
-    for settle in (_weighted_sum, _word_by_word):
+    for settle in (_weighted_sum, _weighted_sum_of_plain, _word_by_word):
         for child in able:
             if child in family.findings:
                 continue
@@ -95,11 +96,38 @@ def _weighted_sum(
         match = max(replayed.match, mixture.match)
         if match < MIN_MATCH or match - mixture.single_match < MIN_GAIN:
             continue
+        if replayed.match < _PROVED_REPLAY and _takes_away(pool, mixture):
+            continue
         if best is None or replayed.match > best[0].match + MIN_GAIN / 10:
             best = replayed, mixture
         if best[0].match >= _PROVED_REPLAY:
             break
     return None if best is None else _mixture_finding(pool, child, *best)
+
+
+def _takes_away(pool: Pool, mixture: Mixture) -> bool:
+    """Whether a member has a negative weight, as a base has whose task vectors weigh over one.
+
+    Seen from the base, its merge stands so among the parents. Only an exact replay tells the two
+    apart: the merge was rounded last.
+    """
+    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
+    return bool(mixture.weights(sizes).min() < 0)
+
+
+def _weighted_sum_of_plain(
+    family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
+) -> Finding | None:
+    plain = _without_merges(family, candidates)
+    return None if len(plain) == len(candidates) else _weighted_sum(family, pool, child, plain)
+
+
+def _without_merges(family: OpenFamily, candidates: Sequence[str]) -> list[str]:
+    return [
+        name
+        for name in candidates
+        if name not in family.findings or family.findings[name].kind is not Kind.MERGE
+    ]
 
 
 def _mixture_finding(pool: Pool, child: str, best: Replay, mixture: Mixture) -> Finding:
@@ -207,11 +235,7 @@ def _word_by_word(
 ) -> Finding | None:
     """Model stock, NearSwap, Arcee Fusion, and merges with masks."""
     dtype = family.members[child].dtype
-    open_names = [
-        name
-        for name in candidates
-        if name not in family.findings or family.findings[name].kind is not Kind.MERGE
-    ]
+    open_names = _without_merges(family, candidates)
     if best_single_match(pool, child, open_names, dtype) > 1 - MIN_GAIN:
         return None
     sets = parent_sets(pool, child, open_names)
