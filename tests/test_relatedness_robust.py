@@ -18,9 +18,13 @@ from lineage.infer.permutation import (
     sum_test,
 )
 from lineage.infer.relatedness import Pairing, run_tests, test_pair
-from lineage.infer.token_rows import aligned_values, vocabulary_map
+from lineage.infer.token_rows import (
+    VocabularyComparison,
+    aligned_values,
+    compare_vocabularies,
+)
 from lineage.infer.training_marks import MarkPlaces, shared_training
-from lineage.model import Kind, PairVerdict
+from lineage.model import Kind, PairVerdict, VocabularyMap
 from lineage.weights.responses import responses
 from lineage.weights.roles import TensorKey
 from simulated import LAYERS, VOCAB, D, Herd, fingerprint, stored
@@ -303,6 +307,8 @@ def test_rows_are_aligned_by_token_where_numbers_differ(family, n_kept):
     assert copy.kind is Kind.VOCABULARY
     assert copy.directed
     assert "another number" in copy.evidence[0].text
+    moved = sum(new != old for new, old in enumerate(order))
+    assert copy.vocabulary_map == VocabularyMap(n_kept - moved, moved, 0, VOCAB - n_kept)
     assert find_copy(origin, child) is None
     assert test_pair(origin, child, 1000).verdict is PairVerdict.RELATED
 
@@ -326,10 +332,16 @@ def test_the_map_of_a_vocabulary_counts_what_was_added_and_moved(family):
         k: np.concatenate([v, v[:4]]) if k.role in ("embed", "head") else v
         for k, v in parent.items()
     }
-    found = vocabulary_map(fingerprint("b/c", longer), fingerprint("a/p", parent))
+    found = compare_vocabularies(fingerprint("b/c", longer), fingerprint("a/p", parent))
     assert found is not None
     assert (found.n_compared, found.n_renumbered, found.n_added) == (VOCAB, 0, 4)
     assert found.text == "4 rows were appended"
+    assert found.map == VocabularyMap(VOCAB, 0, 4, 0)
+
+
+def test_tokens_that_were_not_read_leave_a_renumbered_vocabulary_uncounted():
+    assert VocabularyComparison(10, 3, 0, 80).map is None
+    assert VocabularyComparison(10, 0, -8, 80).map == VocabularyMap(80, 0, 0, 8)
 
 
 # one initialisation, trained apart

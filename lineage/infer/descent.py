@@ -356,7 +356,7 @@ class _Pedigree:
         """
         step = self.steps.carried(parent, child).own
         near, far = (self.steps.carried(self.root, name).own for name in (parent, child))
-        if step <= 0:
+        if not step > 0:  # equal, or no numbers
             return 0.0
         error = _DISTANCE_ERROR**2 + (2 * _TAKEN_BACK) ** 2 * near / step
         return 2 * (far - near) / step / error

@@ -137,7 +137,8 @@ class Pool:
             grew = float((kept * (after + before)).sum())
             size = float(np.linalg.norm(after) * np.linalg.norm(before)) / before.size
             chance = 2 * float(np.linalg.norm(kept)) * float(np.sqrt(size))
-            told.append(grew / np.hypot(grew, chance) if grew else 0.0)
+            if np.isfinite(grew) and np.isfinite(chance):
+                told.append(grew / np.hypot(grew, chance) if grew else 0.0)
         return float(np.mean(told)) if told else 0.0
 
     @cached_property

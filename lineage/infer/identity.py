@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineage.infer.disguises import find_disguise
-from lineage.infer.token_rows import TOKEN_ROLES, aligned_values, common_rows, vocabulary_map
-from lineage.model import Evidence, Kind
+from lineage.infer.token_rows import TOKEN_ROLES, aligned_values, common_rows, compare_vocabularies
+from lineage.model import Evidence, Kind, VocabularyMap
 from lineage.weights.encodings import round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
 
@@ -35,6 +35,7 @@ class Copy:
     kind: Kind
     directed: bool
     evidence: tuple[Evidence, ...]
+    vocabulary_map: VocabularyMap | None = None
 
 
 def is_duplicate(a: Fingerprint, b: Fingerprint) -> bool:
@@ -156,7 +157,7 @@ def _disguised(child: Fingerprint, parent: Fingerprint) -> Copy | None:
 
 def _vocabulary(child: Fingerprint, parent: Fingerprint) -> Copy | None:
     """Token rows were appended, dropped or numbered anew, and nothing else was touched."""
-    vocabulary = vocabulary_map(child, parent)
+    vocabulary = compare_vocabularies(child, parent)
     if vocabulary is None or vocabulary.n_compared < _MIN_TOKENS:
         return None
     for key, sample in child.samples.items():
@@ -175,7 +176,7 @@ def _vocabulary(child: Fingerprint, parent: Fingerprint) -> Copy | None:
     if not possible:
         return None
     evidence = Evidence("equal_words", 1.0, f"{vocabulary.text}; every other word is equal")
-    return Copy(Kind.VOCABULARY, directed, (evidence,))
+    return Copy(Kind.VOCABULARY, directed, (evidence,), vocabulary.map)
 
 
 def _lost_its_alphabet(child: Fingerprint, parent: Fingerprint) -> bool:

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lineage.model import VocabularyMap
 from lineage.weights.fingerprint import Fingerprint, Sample
 from lineage.weights.roles import TensorKey
 
 __all__ = [
     "TOKEN_ROLES",
-    "VocabularyMap",
+    "VocabularyComparison",
     "aligned_values",
     "common_rows",
+    "compare_vocabularies",
     "is_renumbered",
     "row_places",
-    "vocabulary_map",
 ]
 
 TOKEN_ROLES = ("embed", "head")
@@ -34,7 +35,7 @@ Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class VocabularyMap:
+class VocabularyComparison:
     """How a child's vocabulary came from its parent's, as far as sampled tokens show.
 
     Attributes
@@ -45,11 +46,22 @@ class VocabularyMap:
         Of these, tokens that have another number in the child.
     n_added
         Rows that the child's matrix has more than the parent's; negative: fewer.
+    n_shared
+        Rows that the smaller of both matrices has.
     """
 
     n_compared: int
     n_renumbered: int
     n_added: int
+    n_shared: int
+
+    @property
+    def map(self) -> VocabularyMap | None:
+        """Counts of whole vocabularies; None where only some of renumbered tokens were read."""
+        if self.n_renumbered and self.n_compared < self.n_shared:
+            return None
+        kept = self.n_shared - self.n_renumbered
+        return VocabularyMap(kept, self.n_renumbered, max(0, self.n_added), max(0, -self.n_added))
 
     @property
     def text(self) -> str:
@@ -144,7 +156,7 @@ def _places_by_token(model: Fingerprint, sample: Sample) -> dict[str, int]:
     return places
 
 
-def vocabulary_map(child: Fingerprint, parent: Fingerprint) -> VocabularyMap | None:
+def compare_vocabularies(child: Fingerprint, parent: Fingerprint) -> VocabularyComparison | None:
     """How the child's vocabulary came from the parent's; None without an embedding in both."""
     key = TensorKey("embed")
     ours, theirs = child.samples.get(key), parent.samples.get(key)
@@ -152,4 +164,5 @@ def vocabulary_map(child: Fingerprint, parent: Fingerprint) -> VocabularyMap | N
     if ours is None or theirs is None or places is None:
         return None
     moved = sum(ours.rows[i] != theirs.rows[j] for i, j in zip(*places, strict=True))
-    return VocabularyMap(len(places[0]), moved, ours.shape[0] - theirs.shape[0])
+    n_rows, n_origin = ours.shape[0], theirs.shape[0]
+    return VocabularyComparison(len(places[0]), moved, n_rows - n_origin, min(n_rows, n_origin))

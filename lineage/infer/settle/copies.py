@@ -113,7 +113,13 @@ def _copy_finding(family: OpenFamily, child: str, parent: str, copy: Copy) -> Fi
 
 def _found(child: str, parent: str, copy: Copy, grade: Grade, note: str) -> Finding:
     return Finding(
-        child, copy.kind, grade, (ParentShare(parent, 1.0),), evidence=copy.evidence, note=note
+        child,
+        copy.kind,
+        grade,
+        (ParentShare(parent, 1.0),),
+        evidence=copy.evidence,
+        note=note,
+        vocabulary_map=copy.vocabulary_map,
     )
 
 
