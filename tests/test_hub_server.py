@@ -45,7 +45,7 @@ CARD = """---
 license: apache-2.0
 language: [en, de]
 library_name: transformers
-base_model: founders/root
+base_model: founders/stem
 tags: [tiny]
 datasets: [some/text]
 model-index:
@@ -83,14 +83,14 @@ def write_model(folder: Path, card: str | None, seed: int = 0) -> Path:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("hub")
-    write_model(root / "founders" / "root", "---\nlicense: mit\n---\n")
+    write_model(root / "founders" / "stem", "---\nlicense: mit\n---\n")
     child = write_model(root / "kin" / "child", CARD, seed=1)
     (child / "onnx" / "deep").mkdir(parents=True)
     (child / "onnx" / "deep" / "notes.txt").write_text("hello")
     (child / ".secret").write_text("hidden")
     write_model(root / "kin" / "locked", "---\nlicense: other\n---\n")
     write_model(root / "kin" / "off", None)
-    write_model(root / "kin" / "ghost", "---\nbase_model: [kin/child, founders/root]\n---\n")
+    write_model(root / "kin" / "ghost", "---\nbase_model: [kin/child, founders/stem]\n---\n")
     write_model(root / "odd" / "card", "---\nbase_model: [unclosed\n---\n")
     (root / "outside.txt").write_text("not a repository's")
     (root / "kin" / "child" / "leak.txt").symlink_to("/etc/hostname")
@@ -151,7 +151,7 @@ WEIGHTS = "/kin/child/resolve/main/model.safetensors"
 
 def test_every_repository_is_listed(api: HfApi) -> None:
     assert [model.id for model in api.list_models()] == [
-        "founders/root",
+        "founders/stem",
         "kin/child",
         "kin/ghost",
         "kin/locked",
@@ -193,9 +193,9 @@ def test_the_client_reads_several_pages(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "ids"),
     [
-        ({"author": "founders"}, ["founders/root"]),
+        ({"author": "founders"}, ["founders/stem"]),
         ({"author": "kin", "search": "CHI"}, ["kin/child"]),
-        ({"filter": "base_model:founders/root"}, ["kin/child", "kin/ghost"]),
+        ({"filter": "base_model:founders/stem"}, ["kin/child", "kin/ghost"]),
         ({"filter": ["base_model:merge:kin/child"]}, ["kin/ghost"]),
         ({"filter": ["license:apache-2.0", "tiny"]}, ["kin/child"]),
         ({"filter": ["license:mit", "de"]}, []),
@@ -271,7 +271,7 @@ def test_details_name_the_commit_tags_and_files(api: HfApi, folder: Path) -> Non
     assert info.library_name == "transformers"
     expected = {
         "transformers", "safetensors", "tiny", "text-generation", "en", "de", "dataset:some/text",
-        "base_model:founders/root", "base_model:finetune:founders/root", "license:apache-2.0",
+        "base_model:founders/stem", "base_model:finetune:founders/stem", "license:apache-2.0",
     }  # fmt: skip
     assert expected <= set(info.tags or [])
     assert info.card_data is not None
@@ -289,7 +289,7 @@ def test_details_name_the_commit_tags_and_files(api: HfApi, folder: Path) -> Non
 
 
 def test_details_expand_the_family(api: HfApi) -> None:
-    root = api.model_info("founders/root", expand=["childrenModelCount", "usedStorage"])
+    root = api.model_info("founders/stem", expand=["childrenModelCount", "usedStorage"])
     assert root.children_model_count == 2
     assert (root.used_storage or 0) > 100
     assert root.tags is None
@@ -297,7 +297,7 @@ def test_details_expand_the_family(api: HfApi) -> None:
     # The client says "list of str" but hands on what the Hub sends.
     assert vars(child)["base_models"] == {
         "relation": "finetune",
-        "models": [{"id": "founders/root"}],
+        "models": [{"id": "founders/stem"}],
     }
 
 
@@ -378,7 +378,7 @@ def test_references_and_commits_name_the_revision(api: HfApi) -> None:
 
 
 def test_paths_are_looked_up_from_forms_and_json(api: HfApi, endpoint: str) -> None:
-    wanted = ["config.json", "onnx", "absent", "../root/config.json"]
+    wanted = ["config.json", "onnx", "absent", "../stem/config.json"]
     found = api.get_paths_info("kin/child", wanted, expand=True)
     assert [(entry.path, type(entry)) for entry in found] == [
         ("config.json", RepoFile),
@@ -457,7 +457,7 @@ def test_the_clients_file_system_and_cards_work(endpoint: str, folder: Path) -> 
     assert files.cat_file("kin/child/model.safetensors", start=8, end=40) == data[8:40]
     assert "kin/child/config.json" in files.ls("kin/child", detail=False)
     card = ModelCard(ask(endpoint, "/kin/child/resolve/main/README.md").body.decode())
-    assert vars(card.data)["base_model"] == "founders/root"
+    assert vars(card.data)["base_model"] == "founders/stem"
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_files_larger_than_a_chunk_arrive_unharmed(tmp_path: Path) -> None:
     [
         "/kin/child/resolve/main/../../../outside.txt",
         "/kin/child/resolve/main/..%2F..%2F..%2Foutside.txt",
-        "/kin/child/resolve/main/%2e%2e/root/config.json",
+        "/kin/child/resolve/main/%2e%2e/stem/config.json",
         "/kin/child/resolve/main/onnx/../config.json",
         "/kin/child/resolve/main//etc/hostname",
         "/kin/child/resolve/main/%2Fetc%2Fhostname",
@@ -722,7 +722,7 @@ def test_hostile_cards_give_no_metadata(tmp_path: Path, card: str) -> None:
 
 def test_odd_fields_of_cards_become_plain_json(tmp_path: Path) -> None:
     card = (
-        "---\nlicense: [mit, 7]\nlanguage: no\nbase_model: [founders/root, ../up, 5, 'a b', x/y]\n"
+        "---\nlicense: [mit, 7]\nlanguage: no\nbase_model: [founders/stem, ../up, 5, 'a b', x/y]\n"
         "day: 2024-05-06\nnumber: .nan\n1: one\n---\n"
     )
     write_model(tmp_path / "a" / "b", card)
@@ -734,9 +734,9 @@ def test_odd_fields_of_cards_become_plain_json(tmp_path: Path) -> None:
     assert record["cardData"]["1"] == "one"
     assert record["cardData"]["language"] is False
     assert [tag for tag in record["tags"] if tag.startswith(("base_model", "license"))] == [
-        "base_model:founders/root",
+        "base_model:founders/stem",
         "base_model:x/y",
-        "base_model:adapter:founders/root",
+        "base_model:adapter:founders/stem",
         "base_model:adapter:x/y",
         "license:mit",
     ]

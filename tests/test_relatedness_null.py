@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.zoo.measuring import _interval, _quantiles
+from benchmarks.zoo.telling import _null_row
 
 
 def test_quantiles_of_uniform_p_values_lie_on_the_diagonal():
@@ -30,3 +31,10 @@ def test_no_hit_among_few_families_still_has_an_upper_end():
     told = _interval([[0.5]] * 6, 0.01)
     assert told["by_families"] == [0.0, 0.5]
     assert told["binomial"][0] == 0
+
+
+def test_the_null_is_told_with_both_intervals():
+    null = {"n": 1234, "n_family_pairs": 3, "rates": {"0.01": _interval([[0.5, 0.001]] * 3, 0.01)}}
+    row = _null_row("llama", null)
+    assert row.startswith("| llama | 1,234 (3) | 0.5 (")
+    assert row.endswith("; 0.5–0.5) |")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.zoo.calibrating import tell_calibration
@@ -24,13 +24,10 @@ def tell(facts: Mapping[str, Any]) -> str:
         + " | ".join(f"p ≤ {alpha}" for alpha in next(iter(facts["null"].values()))["rates"])
         + " |",
         "|---|---|---|---|---|",
+        *(_null_row(name, null) for name, null in facts["null"].items()),
+        "",
+        "Intervals are 95 %: of independent pairs (exact), then over pairs of families.",
     ]
-    for name, null in facts["null"].items():
-        rates = " | ".join(
-            f"{rate['rate']:.2g} ({rate['low']:.2g}–{rate['high']:.2g})"
-            for rate in null["rates"].values()
-        )
-        lines.append(f"| {name} | {null['n']:,} ({null['n_family_pairs']}) | {rates} |")
     lines += ["", "| kind | parent right |", "|---|---|"]
     lines += [
         f"| {kind} | {_rate(rate)} |"
@@ -38,6 +35,19 @@ def tell(facts: Mapping[str, Any]) -> str:
     ]
     lines += ["", tell_calibration(facts["calibration"])]
     return "\n".join(lines)
+
+
+def _null_row(name: str, null: Mapping[str, Any]) -> str:
+    rates = " | ".join(
+        f"{rate['rate']:.2g} ({_span(rate['binomial'])}; {_span(rate['by_families'])})"
+        for rate in null["rates"].values()
+    )
+    return f"| {name} | {null['n']:,} ({null['n_family_pairs']}) | {rates} |"
+
+
+def _span(interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{low:.2g}–{high:.2g}"
 
 
 def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

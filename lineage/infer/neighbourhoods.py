@@ -10,7 +10,7 @@ the findings say so.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -89,10 +89,10 @@ def neighbourhoods(
     elders = list(dict.fromkeys([*by_citation[: _N_ELDERS - _N_OLDEST], *by_age[:_N_OLDEST]]))
     found = []
     for own in _clusters([*elders, *by_citation], lists):
-        votes: Counter[str] = Counter()
+        votes: defaultdict[str, float] = defaultdict(float)
         for name in own:
             for place, other in enumerate(lists[name]):
-                votes[other] += 1 / (1 + place)  # type: ignore[assignment]  # a sum of shares
+                votes[other] += 1 / (1 + place)
         wanted = sorted(votes, key=lambda name: (-votes[name], name))
         company = dict.fromkeys([*elders, *wanted])
         others = [name for name in company if name not in set(own)]

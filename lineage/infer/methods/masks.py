@@ -22,8 +22,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit
-from scipy.stats import rankdata
 
 from lineage.infer.geometry import Pool
 from lineage.weights.encodings import round_to
@@ -49,6 +47,8 @@ _MEAN_SIZE = 2 * float(np.log(2))
 _LEAST_SHARE = 1e-3
 _CONDITION = 1e-10
 _N_REWEIGHTED = 4
+_ENTRIES_AT_ONCE = 1 << 14
+"""Words times outcomes that are worked on together: what a second-level cache holds."""
 
 
 class Rule(StrEnum):
@@ -201,8 +201,6 @@ def changes_from(
         delta = np.stack([round_to(dtype, round_to(dtype, values[i]) - origin) for i in p])
         n_all = origin.size
         size = np.abs(delta)
-        place = np.stack([rankdata(one) / n_all for one in size])
-        row_place = rankdata(size, axis=2) / size.shape[2]
         some = np.arange(n_all)
         wanted = int(np.ceil(n_words * n_all / total))
         if wanted < n_all:
@@ -212,8 +210,8 @@ def changes_from(
             Changes(
                 target.astype(np.float64) - origin.ravel()[some],
                 delta.reshape(len(p), -1)[:, some].astype(np.float64),
-                place.reshape(len(p), -1)[:, some],
-                row_place.reshape(len(p), -1)[:, some],
+                np.stack([_rank_shares(one, some) for one in size]),
+                np.stack([_rank_shares_in_rows(one, some) for one in size]),
                 spacing(np.maximum(np.abs(target), np.abs(origin.ravel()[some])), dtype),
                 np.full(
                     len(some), max(pool.keys[t].layer, 0) * min(layers, _N_GROUPS) // max(layers, 1)
@@ -227,6 +225,26 @@ def changes_from(
             for name in Changes.__dataclass_fields__
         )
     )
+
+
+def _rank_shares(size: NDArray[np.float32], some: I64) -> F64:
+    """Rank of some values among all, as a share of their number; equal ones share the mean rank."""
+    ordered, asked = np.sort(size, axis=None), size.ravel()[some]
+    below = np.searchsorted(ordered, asked, "left")
+    not_above = np.searchsorted(ordered, asked, "right")
+    return np.asarray((below + not_above + 1) / (2 * size.size))
+
+
+def _rank_shares_in_rows(size: NDArray[np.float32], some: I64) -> F64:
+    """The same of each value in its row of a matrix."""
+    n = size.shape[1]
+    ranks = np.empty(len(some))
+    at_once = max(1, _ENTRIES_AT_ONCE // n)
+    for first in range(0, len(some), at_once):
+        words = some[first : first + at_once]
+        row, asked = size[words // n], size.ravel()[words, None]
+        ranks[first : first + at_once] = (row < asked).sum(axis=1) + (row <= asked).sum(axis=1)
+    return np.asarray((ranks + 1) / (2 * n))
 
 
 def spacing(values: NDArray[np.float32], dtype: str) -> F64:
@@ -304,6 +322,10 @@ class _Fit:
         self.typical = _by_tensor(np.abs(changes.child), changes.tensor)
         self.noise = _FIRST_NOISE
         self.errors = np.full_like(self.a, np.inf)
+        n = len(changes.child)
+        self.kept = np.zeros((n, k))
+        self.log_likelihood, self.certain, self.score = np.zeros(n), np.zeros(n), np.zeros(n)
+        self.is_explained = np.zeros(n, dtype=bool)
 
     def scale(self) -> F64:
         """By how much kept changes are scaled up under the mean rule, per parent."""
@@ -314,10 +336,33 @@ class _Fit:
         return np.asarray(size.sum(axis=1) / np.maximum(left, 0.02 * size.sum(axis=1) + 1e-300))
 
     def step(self, looseness: float) -> None:
-        """Probabilities of all outcomes of every word, then coefficients and curves from these."""
-        change, s = self.changes, self.outcomes
-        a = self.a[self.group]
-        values = a * change.parents.T * self.scale()
+        """Probabilities of all outcomes of every word, then coefficients and curves from these.
+
+        Words are taken some at a time, so that what is computed of them stays in the cache.
+        """
+        n, (n_groups, k) = len(self.changes.child), self.a.shape
+        scale, at_once = self.scale(), max(1, _ENTRIES_AT_ONCE // len(self.outcomes))
+        gradient, square = np.zeros((n_groups, k)), np.zeros((n_groups, k * k))
+        beyond = 0.0
+        for first in range(0, n, at_once):
+            some = slice(first, min(first + at_once, n))
+            beyond += self._expect(some, looseness, scale, gradient, square)
+        self._update_curves(self.certain)
+        self.noise = float(beyond / max(self.certain.sum(), 1e-9)) / _MEAN_SIZE
+        self._update_coefficients(gradient, square)
+
+    def _expect(
+        self, some: slice, looseness: float, scale: F64, gradient: F64, square: F64
+    ) -> float:
+        """Set what is known of some words, add to the likelihood's derivatives; what noise left.
+
+        The last is the expected distance of words from their predicted cells, in mean changes.
+        """
+        s = self.outcomes
+        child, unit = self.changes.child[some, None], self.changes.unit[some, None]
+        typical, group = self.typical[some, None], self.group[some]
+        a, features = self.a[group], self.changes.parents[:, some].T * scale
+        values = a * features
         up = np.maximum(values, 0) @ s.T
         down = np.minimum(values, 0) @ s.T
         positive = up + down >= 0
@@ -328,37 +373,37 @@ class _Fit:
             share[share < _LEAST_SHARE] = 1.0
             predicted = predicted / share
         # The unrounded value lies in the word's cell: logistic errors make that a closed form.
-        width = (0.02 + looseness / 2) * change.unit[:, None] + looseness * np.abs(predicted) / 4
-        width += self.noise * self.typical[:, None]
-        off = change.child[:, None] - predicted
-        half = change.unit[:, None] / 2
+        width = (0.02 + looseness / 2) * unit + looseness * np.abs(predicted) / 4
+        width += self.noise * typical
+        off, half = child - predicted, unit / 2
         low, high = (off - half) / width, (off + half) / width
-        below, above = expit(low), expit(-high)  # chances to fall short of the cell, and beyond it
-        log_p = log_expit(-low) + log_expit(high) + np.log(-np.expm1(-change.unit[:, None] / width))
-        keep = np.clip(np.take_along_axis(self.curves, self.bins, axis=1).T, 1e-4, 1 - 1e-4)
-        log_p = log_p + np.log(keep) @ s.T + np.log1p(-keep) @ (1 - s).T
+        below, above, log_p = _logistic_cell(low, high, width, unit)
+        keep = np.take_along_axis(self.curves, self.bins[:, some], axis=1).T
+        keep = np.clip(keep, 1e-4, 1 - 1e-4)
+        log_p += np.log(keep) @ s.T + np.log1p(-keep) @ (1 - s).T
         highest = log_p.max(axis=1)
         p = np.exp(log_p - highest[:, None])
         inside = p.sum(axis=1)
         log_model = highest + np.log(inside) + np.log1p(-_STRAY)
         log_stray = (
-            np.log(_STRAY)
-            + np.log(np.minimum(1.0, change.unit / (2 * self.typical)))
-            - np.abs(change.child) / self.typical
-        )
-        self.log_likelihood = np.logaddexp(log_model, log_stray)
-        self.is_explained = log_model > log_stray
-        p *= (np.exp(log_model - self.log_likelihood) / inside)[:, None]
-        self.kept = p @ s
-        self._update_curves(p.sum(axis=1))
-        beyond = p * np.maximum(np.abs(off) - half, 0) / self.typical[:, None]
-        self.noise = float(beyond.sum() / max(p.sum(), 1e-9)) / _MEAN_SIZE
-        score = p * (below - above) / width
-        self.score = score.sum(axis=1) * change.unit
+            np.log(_STRAY) + np.log(np.minimum(1.0, unit / (2 * typical))) - np.abs(child) / typical
+        )[:, 0]
+        log_likelihood = np.logaddexp(log_model, log_stray)
+        p *= (np.exp(log_model - log_likelihood) / inside)[:, None]
+        by_outcome = p * (below - above) / width
+        self.log_likelihood[some] = log_likelihood
+        self.is_explained[some] = log_model > log_stray
+        self.certain[some] = p.sum(axis=1)
+        self.kept[some] = p @ s
+        self.score[some] = by_outcome.sum(axis=1) * unit[:, 0]
         information = p * (below * (1 - below) + above * (1 - above)) / width**2
         if share is not None:
-            score, information = score / share, information / share**2
-        self._update_coefficients(score, information, predicted, positive, values)
+            by_outcome, information = by_outcome / share, information / share**2
+        of_words = self._derivatives(by_outcome, information, predicted, positive, values, features)
+        for g in np.unique(group):
+            for total, one in zip((gradient, square), of_words, strict=True):
+                total[g] += one[group == g].sum(axis=0)
+        return float((p * np.maximum(np.abs(off) - half, 0) / typical).sum())
 
     def _update_curves(self, total: F64) -> None:
         for i in range(len(self.curves)):
@@ -368,16 +413,16 @@ class _Fit:
             mean = kept.sum() / max(seen.sum(), 1e-9)
             self.curves[i] = (kept + 2 * mean) / (seen + 2)
 
-    def _update_coefficients(
+    def _derivatives(
         self,
         score: F64,
         information: F64,
         predicted: F64,
         positive: NDArray[np.bool_],
         values: F64,
-    ) -> None:
-        """One Newton step; the likelihood is concave in what is predicted."""
-        features = self.changes.parents.T * self.scale()
+        features: F64,
+    ) -> tuple[F64, F64]:
+        """Slope and curvature of each word's log-likelihood: words × parents, words × pairs."""
         k = features.shape[1]
         gradient = np.zeros_like(features)
         square = np.zeros((len(features), k * k))
@@ -397,18 +442,39 @@ class _Fit:
                 together = (features[:, :, None] + features[:, None, :]).reshape(len(features), -1)
                 square -= both * together * ((second * predicted) @ self.pairs)
                 square += both * ((second * predicted**2) @ self.pairs)
+        return gradient, square
+
+    def _update_coefficients(self, gradient: F64, square: F64) -> None:
+        """One Newton step; the likelihood is concave in what is predicted."""
+        k = self.a.shape[1]
         for g in range(len(self.a)):
-            here = self.group == g
-            total = square[here].sum(axis=0).reshape(k, k)
+            total = square[g].reshape(k, k)
             total += 1e-6 * np.diag(np.diag(total)) + 1e-12 * (np.trace(total) or 1.0) * np.eye(k)
             variance = np.diag(np.linalg.pinv(total, rcond=_CONDITION))
             self.errors[g] = np.sqrt(np.maximum(variance, 0.0))
-            step = np.linalg.lstsq(total, gradient[here].sum(axis=0), rcond=_CONDITION)[0]
+            step = np.linalg.lstsq(total, gradient[g], rcond=_CONDITION)[0]
             reach = np.maximum(0.3 * np.abs(self.a[g]), 0.05)
             self.a[g] += np.clip(step, -reach, reach)
             if self.rule is Rule.MEAN:
                 self.a[g] = np.maximum(self.a[g], _LEAST_SHARE)
                 self.a[g] /= self.a[g].sum()
+
+
+def _logistic_cell(low: F64, high: F64, width: F64, unit: F64) -> tuple[F64, F64, F64]:
+    """Chances of a logistic number to fall short of a cell and beyond it, and the log of inside.
+
+    `width` is the logistic's scale, `unit` the cell's size; `low` and `high` its ends in scales.
+    The chance to fall inside, ``σ(high) − σ(low)``, is ``σ(−low) σ(high) (1 − exp(−unit/width))``,
+    which stays exact where the cell is narrow or far away. This is where fits spend their time:
+    few exponentials, one logarithm.
+    """
+    short, long = np.exp(-np.abs(low)), np.exp(-np.abs(high))
+    below = np.where(low >= 0, 1.0, short) / (1 + short)
+    above = np.where(high <= 0, 1.0, long) / (1 + long)
+    log_inside = np.log(-np.expm1(-unit / width) / ((1 + short) * (1 + long)))
+    log_inside -= np.maximum(low, 0)
+    log_inside += np.minimum(high, 0)
+    return below, above, log_inside
 
 
 def _by_tensor(sizes: F64, tensor: I64) -> F64:
