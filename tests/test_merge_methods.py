@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from lineage.infer.geometry import make_pool
 from lineage.infer.methods.arithmetic import mixed
 from lineage.infer.methods.masks import Rule, changes_from, fit_masks
+from lineage.infer.methods.selected import replay_sce
 from lineage.infer.parent_sets import parent_sets
 from lineage.infer.settle.family import OpenFamily
 from lineage.infer.settle.merges import settle_merges
@@ -257,6 +258,48 @@ def test_model_stock_is_proved_by_the_cosines_of_its_parents(herd):
     assert shares(found) == pytest.approx(dict.fromkeys(names, 1 / 3), abs=1e-9)
 
 
+def naive_sce(models, names, share):
+    """Select, calculate, erase, tensor by tensor; sums in float32, stored in bfloat16."""
+    merged = {}
+    for key, base in models["z/base"].items():
+        d = np.stack(deltas(models, names, key))
+        variance = round_to(DTYPE, d.astype("f8").var(axis=0).astype("f4"))
+        mask = np.zeros(base.size, bool)
+        n = int(share * np.count_nonzero(variance))
+        mask[np.argsort(-variance.ravel(), kind="stable")[:n]] = True
+        d = d * (mask.reshape(base.shape) if share < 1 else 1)
+        squares = np.array([bf16(round_to(DTYPE, one * one).mean()) for one in d])
+        total = bf16(squares.sum())
+        weights = squares / total if total >= 1e-6 else np.full(len(names), 1 / len(names))
+        total_change = sum(d)
+        up, down = np.zeros_like(base), np.zeros_like(base)
+        for one, weight in zip(d, weights, strict=True):
+            agrees = np.sign(one) == np.where(total_change >= 0, 1, -1)
+            scale = np.where(agrees, np.float32(bf16(weight)), np.float32(0))
+            up += round_to(DTYPE, one * scale)
+            down += scale
+        down = np.maximum(round_to(DTYPE, down), np.float32(1e-6))
+        change = round_to(DTYPE, round_to(DTYPE, up) / down)
+        merged[key] = round_to(DTYPE, base + change)
+    return merged
+
+
+@pytest.mark.parametrize(("names", "share"), [(KINSHIP[:3], 0.3), (KINSHIP[1:3], 1.0)])
+def test_sce_is_proved_with_the_share_of_words_it_selects(herd, names, share):
+    found = settled(herd, naive_sce(herd, names, share))
+    assert (found.method, found.grade, found.base) == ("sce", Grade.PROVED, "z/base")
+    assert set(shares(found)) == set(names)
+    recipe = yaml.safe_load(found.recipe_yaml)
+    assert recipe.get("parameters", {}).get("select_topk", 1.0) == pytest.approx(share, abs=0.005)
+
+
+def test_a_model_that_hardly_left_its_base_is_no_sce_merge(herd):
+    pool = make_pool([fingerprint(n, m) for n, m in herd.items()])
+    for child in ("d/child", "d/twin"):
+        found = replay_sce(pool, child, DTYPE, "z/base", ("p/three", "p/four"))
+        assert found is None or found.match < 0.9
+
+
 def test_nearswap_is_proved_with_its_step(herd):
     merged = {}
     for key, a in herd["p/two"].items():
@@ -298,6 +341,24 @@ def test_task_arithmetic_of_five_parents_is_proved(herd):
     assert (found.method, found.grade, found.base) == ("task_arithmetic", Grade.PROVED, "z/base")
     true = {name: weight / sum(weights) for name, weight in zip(names, weights, strict=True)}
     assert shares(found) == pytest.approx(true, abs=0.005)
+
+
+def test_other_recipes_that_give_every_word_are_listed(herd):
+    # In float32 no step rounds: the mean is one parent plus half of the way to the other.
+    half = {k: ((v + herd["p/two"][k]) / 2).astype("f4") for k, v in herd["p/one"].items()}
+    found = settled(herd, half, dtype="F32")
+    assert (found.method, found.grade) == ("linear", Grade.PROVED)
+    others = [fact for fact in found.evidence if fact.name == "equivalent_recipe"]
+    assert others
+    assert all(fact.value >= 0.998 for fact in others)
+    assert not any(fact.text.startswith("linear of") for fact in others)
+    assert any("p/one" in fact.text and "p/two" in fact.text for fact in others)
+
+
+def test_a_recipe_that_nothing_else_gives_lists_no_other(herd):
+    found = settled(herd, trimmed(herd, KINSHIP[:2], (0.7, 0.5), (1, 1), "sum"))
+    assert found.method == "task_arithmetic"
+    assert not [fact for fact in found.evidence if fact.name == "equivalent_recipe"]
 
 
 # What is no merge.

@@ -23,7 +23,7 @@ from lineage.infer.methods.recipes import GAMMA, mask_shapes, method_name, round
 from lineage.infer.replay import Replay, recipe_text
 from lineage.weights.encodings import TORCH_NAMES
 
-__all__ = ["replay_trimmed"]
+__all__ = ["largest_mask", "replay_trimmed"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -88,7 +88,7 @@ def _n_contained(
     weights = [w[0] for w in recipe.weights]
     kept, unsure = np.zeros(changes.shape, bool), np.zeros(changes.shape, bool)
     for i, density in enumerate(recipe.densities):
-        kept[i], unsure[i] = _mask(np.abs(changes[i]), density, recipe.gamma)
+        kept[i], unsure[i] = largest_mask(np.abs(changes[i]), density, recipe.gamma)
     given = moved(origin, mixed(changes * kept, weights, recipe.rule, dtype), dtype)
     contained = given == target
     open_words = np.flatnonzero(~contained & unsure.any(axis=0))
@@ -105,8 +105,16 @@ def _n_contained(
     return int(contained.sum() + possible.sum())
 
 
-def _mask(size: F32, density: float, gamma: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which changes are kept, and of which that is not sure."""
+def largest_mask(
+    size: F32, density: float, gamma: float = 0.0
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of some words are kept by size, and of which that is not sure.
+
+    Parameters
+    ----------
+    density
+        Share of all words of the tensor that is kept, the largest but for a share `gamma`.
+    """
     if density >= 1:
         return np.ones(len(size), bool), np.zeros(len(size), bool)
     n = len(size)

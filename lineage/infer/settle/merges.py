@@ -7,7 +7,7 @@ of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -25,6 +25,7 @@ from lineage.infer.methods.between_two import replay_arcee_fusion, replay_nearsw
 from lineage.infer.methods.masked_search import MaskedMerge, find_masked
 from lineage.infer.methods.model_stock import replay_model_stock
 from lineage.infer.methods.recipes import mask_shapes, mask_weights, method_name
+from lineage.infer.methods.selected import replay_sce
 from lineage.infer.methods.trimmed import replay_trimmed
 from lineage.infer.methods.weighted import replay_weighted_changes, replay_weighted_mean
 from lineage.infer.parent_sets import ParentSet, parent_sets
@@ -40,6 +41,9 @@ _PROVED_REPLAY = 0.99
 _TRIED_BASES = 3
 _MOST_SEARCHED = 3
 """Parents up to which a grid of round weights is searched."""
+_AS_GOOD = 0.001
+"""Share of the words by which equivalent recipes may differ."""
+_MOST_EQUIVALENT = 5
 _WORTHWHILE = 0.97
 _NEARLY_A_SUM = 0.8
 """Match of free coefficients below which merges on the sphere are not tried: they are sums too."""
@@ -92,7 +96,9 @@ def _weighted_sum(
     dtype = family.members[child].dtype
     best: tuple[Replay, Mixture] | None = None
     for mixture in screen_merge(pool, child, candidates, dtype):
-        replayed = _best_replay(pool, child, dtype, mixture, oldest[:_TRIED_BASES])
+        # The recipe that reproduces most words; the simplest where two do equally well.
+        replays = _replays(pool, child, dtype, mixture, oldest[:_TRIED_BASES])
+        replayed = max(replays, key=lambda replay: replay.match)
         match = max(replayed.match, mixture.match)
         if match < MIN_MATCH or match - mixture.single_match < MIN_GAIN:
             continue
@@ -102,7 +108,33 @@ def _weighted_sum(
             best = replayed, mixture
         if best[0].match >= _PROVED_REPLAY:
             break
-    return None if best is None else _mixture_finding(pool, child, *best)
+    if best is None:
+        return None
+    finding = _mixture_finding(pool, child, *best)
+    if finding.grade is not Grade.PROVED:
+        return finding
+    others = _replays(pool, child, dtype, best[1], oldest[:_TRIED_BASES], all_of_them=True)
+    return replace(finding, evidence=(*finding.evidence, *_equivalents(best[0], others)))
+
+
+def _equivalents(best: Replay, tried: Iterable[Replay]) -> Iterator[Evidence]:
+    """Other recipes that prove as much as the best one does."""
+    told = {(best.method, best.base, frozenset(best.parents))}
+    for other in sorted(tried, key=lambda replay: -replay.match):
+        recipe = other.method, other.base, frozenset(other.parents)
+        if other.match < max(_PROVED_REPLAY, best.match - _AS_GOOD) or recipe in told:
+            continue
+        if len(told) > _MOST_EQUIVALENT:
+            return
+        told.add(recipe)
+        shares = sorted(zip(other.weights, other.parents, strict=True), reverse=True)
+        yield Evidence(
+            "equivalent_recipe",
+            other.match,
+            f"{other.method} of {', '.join(f'{name} ({weight:.3f})' for weight, name in shares)}"
+            + (f" on {other.base}" if other.base is not None else "")
+            + f" gives {100 * other.match:.2f} % of the stored words too",
+        )
 
 
 def _takes_away(pool: Pool, mixture: Mixture) -> bool:
@@ -179,17 +211,16 @@ def _shares(best: Replay) -> tuple[ParentShare, ...]:
     return tuple(sorted(shares, key=lambda share: -share.weight))
 
 
-def _best_replay(
-    pool: Pool, child: str, dtype: str, mixture: Mixture, bases: Sequence[str]
-) -> Replay:
-    """The recipe that reproduces most words; the simplest where two do equally well."""
-    return max(_replays(pool, child, dtype, mixture, bases), key=lambda replay: replay.match)
-
-
 def _replays(
-    pool: Pool, child: str, dtype: str, mixture: Mixture, bases: Sequence[str]
+    pool: Pool,
+    child: str,
+    dtype: str,
+    mixture: Mixture,
+    bases: Sequence[str],
+    *,
+    all_of_them: bool = False,
 ) -> Iterator[Replay]:
-    """Recipes of ever more freedom, until one is proved."""
+    """Recipes of ever more freedom, until one is proved or all are tried."""
     few = len(mixture.parents) <= _MOST_SEARCHED
     found = replay_weighted_mean(pool, child, dtype, mixture.parents)
     if few:
@@ -200,12 +231,12 @@ def _replays(
     # A line comes close to the sphere, and not to the last bit.
     stages = (_on_the_sphere, _from_a_base) if few else (_from_a_base, _on_the_sphere)
     for stage in stages:
-        if best == 1 or (best >= _PROVED_REPLAY and stage is _from_a_base):
+        if not all_of_them and (best == 1 or (best >= _PROVED_REPLAY and stage is _from_a_base)):
             return
         for other in stage(pool, child, dtype, mixture, bases):
             best = max(best, other.match)
             yield other
-            if best >= _PROVED_REPLAY and stage is _from_a_base:
+            if not all_of_them and best >= _PROVED_REPLAY and stage is _from_a_base:
                 return
 
 
@@ -233,7 +264,7 @@ def _from_a_base(
 def _word_by_word(
     family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
 ) -> Finding | None:
-    """Model stock, NearSwap, Arcee Fusion, and merges with masks."""
+    """Model stock, SCE, NearSwap, Arcee Fusion, and merges with masks."""
     dtype = family.members[child].dtype
     open_names = _without_merges(family, candidates)
     if best_single_match(pool, child, open_names, dtype) > 1 - MIN_GAIN:
@@ -247,6 +278,9 @@ def _word_by_word(
     merge = find_masked(pool, child, dtype, sets, open_names)
     if merge is None or not _believed(merge):
         return None
+    selected = replay_sce(pool, child, dtype, merge.base, merge.parents)
+    if selected is not None and selected.match >= _PROVED_REPLAY:
+        return _proved(child, selected, (_replayed_fact(selected),))
     trimmed = replay_trimmed(pool, child, dtype, merge)
     facts = _masked_facts(merge)
     if trimmed is not None and trimmed.match >= _PROVED_REPLAY:
@@ -266,6 +300,9 @@ def _deterministic(pool: Pool, child: str, dtype: str, sets: Sequence[ParentSet]
     for smaller, chosen in pairwise(sets[1:]):
         if min(sorted(chosen.shares)[1:]) > 0:
             tried.append(replay_model_stock(pool, child, dtype, chosen.members))
+        for base in chosen.members:
+            others = [name for name in chosen.members if name != base]
+            tried.append(replay_sce(pool, child, dtype, base, others))
         # The base of weights that add up to one takes nothing away: one set more is tried.
         if chosen.left > _WORTHWHILE * smaller.left:
             break
