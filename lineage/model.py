@@ -185,7 +185,8 @@ class Finding:
     it stands (:mod:`lineage.infer.calibration`), None without parents or while uncalibrated.
     `recipe_yaml` rebuilds the child with mergekit when the grade is ``proved``.
     `target_modules` are the roles of the matrices that a low-rank change touched, `rank` its rank;
-    `vocabulary_map` is None where the vocabulary is the parent's.
+    `vocabulary_map` is None where the vocabulary is the parent's. `unseen_ancestor` names a model
+    that nobody published between the child and its parent; its other children name it too.
     """
 
     child: str
@@ -204,6 +205,7 @@ class Finding:
     note: str = field(default="")
     target_modules: tuple[str, ...] = ()
     vocabulary_map: VocabularyMap | None = None
+    unseen_ancestor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

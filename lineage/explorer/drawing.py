@@ -191,8 +191,10 @@ def _node(placed: Placed, focus: str, options: DrawOptions) -> Markup:
         aria_label=words,
         aria_current="true" if is_focus else None,
         data_id=mark.repo_id,
-        data_go=address("lineage", model=mark.repo_id, view=options.view, show=(
-            "" if options.show == "all" else options.show)),
+        # There is no page about a model of which nothing is known but that it was.
+        data_go=None if mark.status == "unseen" else address(
+            "lineage", model=mark.repo_id, view=options.view,
+            show="" if options.show == "all" else options.show),
     )  # fmt: skip
 
 
@@ -204,7 +206,7 @@ def _legend(around: Neighbourhood, edges: list[EdgeRow], width: float, y: float)
         (f"mark:{name}", RELATION_WORDS[name]) for name in RELATION_WORDS if name in present
     ]
     if any(mark.ghost for mark in around.marks):
-        entries.append(("ghost", "outside the register"))
+        entries.append(("ghost", "outside the register, or never published"))
     said = {
         "confirmed": "declared, and the weights agree",
         "undeclared": "found in the weights, undeclared",

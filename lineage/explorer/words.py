@@ -49,6 +49,7 @@ STATUS_WORDS = {
     "disabled": "disabled by the Hub: nothing could be read",
     "gone": "gone: it was seen once and has since disappeared from the Hub",
     "outside": "outside this register: only its name is known",
+    "unseen": "an ancestor that nobody published: inferred from what its children have in common",
 }
 
 
@@ -147,7 +148,7 @@ def edge_sentence(edge: EdgeRow) -> str:
 def mark_sentence(mark: Mark) -> str:
     """One sentence about a model in the drawing."""
     if mark.ghost:
-        return f"{mark.repo_id}: {STATUS_WORDS['outside']}"
+        return f"{mark.repo_id}: {STATUS_WORDS[mark.status]}"
     parts = [KIND_WORDS.get(mark.kind or "", RELATION_WORDS.get(mark.relation, mark.relation))]
     if mark.n_parents > 1:
         parts.append(plural(mark.n_parents, "parent"))

@@ -31,6 +31,7 @@ from lineage.infer.rooting import (
     founder_log_odds,
     is_above,
 )
+from lineage.infer.unseen import Unseen, unseen_ancestors
 from lineage.model import Evidence
 
 __all__ = ["DECIDED", "Descent", "Family", "first_guess", "resolve_descent", "resolve_family"]
@@ -82,6 +83,8 @@ class Descent:
     evidence: tuple[Evidence, ...]
     log_odds: float = float("inf")
     """That the step leads this way and not back."""
+    unseen: str | None = None
+    """Name of an ancestor nobody published, between the model and its parent."""
 
     @property
     def decided(self) -> bool:
@@ -166,7 +169,25 @@ def resolve_family(
             facts += _undated_fact(descent, is_above(pedigree.parents, child, undated))
         above = is_above(pedigree.parents, child, odds)
         descents.append(replace(descent, evidence=facts, log_odds=above))
-    return Family(root, odds[root] - against, tuple(descents))
+    return _unrooted_where_unseen(
+        Family(root, odds[root] - against, pedigree.with_unseen(descents))
+    )
+
+
+def _unrooted_where_unseen(family: Family) -> Family:
+    """The same, but undecided where the founder may be one more child of an unseen ancestor.
+
+    If all that stands below the founder does so through one unseen ancestor, that one is in the
+    middle of them all, and nothing in the tree says that the founder is above it.
+    """
+    below = [one for one in family.descents if one.parents[0][0] == family.founder]
+    if len(below) < 2 or len({one.unseen for one in below}) > 1 or below[0].unseen is None:
+        return family
+    return Family(
+        family.founder,
+        min(family.log_odds, 0.0),
+        tuple(replace(one, log_odds=0.0) if one in below else one for one in family.descents),
+    )
 
 
 def _undated_fact(descent: Descent, log_odds: float) -> tuple[Evidence, ...]:
@@ -196,7 +217,8 @@ def resolve_descent(
         resolved again, and no ancestor of a model may become its child.
     """
     pedigree = _draw(StepOdds(pool, dates), root, children, known)
-    return tuple(pedigree.describe(child) for child in children if child != root)
+    descents = [pedigree.describe(child) for child in children if child != root]
+    return pedigree.with_unseen(descents)
 
 
 def _draw(
@@ -425,6 +447,25 @@ class _Pedigree:
         facts = (fact, _arrow_fact(self.pool, child, self.root))
         return Descent(child, ((self.root, 1.0, 0.0),), self._tied(child, self.root), facts)
 
+    def with_unseen(self, descents: Sequence[Descent]) -> tuple[Descent, ...]:
+        """The same with ancestors between models and their parents that nobody published."""
+        alone = [one.child for one in descents if len(one.parents) == 1]
+        above = {
+            child: unseen
+            for unseen in unseen_ancestors(self.steps, self.parents, alone)
+            for child in unseen.children
+        }
+        return tuple(
+            replace(
+                one,
+                unseen=above[one.child].name,
+                evidence=(*one.evidence, _unseen_fact(above[one.child], one.child)),
+            )
+            if one.child in above
+            else one
+            for one in descents
+        )
+
     def _tied(self, child: str, parent: str) -> tuple[str, ...]:
         """The parent and those that may be it as well; nothing where there are none."""
         barred = self._descendants(child) | {parent}
@@ -456,6 +497,17 @@ def _share_fact(parent: str, above: str, beta: float, error: float) -> Evidence:
         beta,
         f"carries {100 * beta:.1f} ± {100 * error:.1f} % of what {parent} had changed since "
         f"{above}",
+    )
+
+
+def _unseen_fact(unseen: Unseen, child: str) -> Evidence:
+    others = " and ".join(name for name in unseen.children if name != child)
+    share = unseen.shares[child]
+    return Evidence(
+        "unseen_ancestor",
+        share,
+        f"{100 * share:.0f} % of what it changed since {unseen.parent} it has in common with "
+        f"{others}, as children of one unseen model do",
     )
 
 

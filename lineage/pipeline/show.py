@@ -149,6 +149,8 @@ def _finding_lines(finding: FindingRow) -> list[str]:
             f"tokens: {tokens.kept} kept, {tokens.renumbered} numbered anew,"
             f" {tokens.appended} appended, {tokens.dropped} dropped"
         )
+    if finding.unseen_ancestor is not None:
+        lines.append(f"through {finding.unseen_ancestor}, an ancestor that nobody published")
     if finding.ties:
         lines.append(f"equally good: {', '.join(finding.ties)}")
     if finding.p_value is not None:

@@ -71,7 +71,7 @@ def current_findings(
     rows = connection.execute(
         "SELECT finding_id, child, kind, grade, base, method, rank, p_value, probability, ties,"
         " evidence, recipe_yaml, note, target_modules, tokens_kept, tokens_renumbered,"
-        " tokens_appended, tokens_dropped FROM finding WHERE valid_to IS NULL"
+        " tokens_appended, tokens_dropped, unseen_ancestor FROM finding WHERE valid_to IS NULL"
         " AND ($1::VARCHAR[] IS NULL OR list_contains($1, child)) ORDER BY child",
         [None if children is None else list(children)],
     ).fetchall()
@@ -110,10 +110,11 @@ def current_findings(
             note,
             tuple(modules or ()),
             read_vocabulary_map(*tokens),
+            unseen,
         )
         for (
             finding_id, child, kind, grade, base, method, rank, p_value, probability, ties,
-            evidence, recipe_yaml, note, modules, *tokens,
+            evidence, recipe_yaml, note, modules, *tokens, unseen,
         ) in rows
     )  # fmt: skip
 
@@ -168,7 +169,7 @@ def _insert(
     tokens = finding.vocabulary_map
     connection.execute(
         "INSERT INTO finding VALUES"
-        " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)",
+        " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?)",
         [
             finding_id,
             run_id,
@@ -191,6 +192,7 @@ def _insert(
                 if tokens is None
                 else (tokens.kept, tokens.renumbered, tokens.appended, tokens.dropped)
             ),
+            finding.unseen_ancestor,
         ],
     )
     if finding.parents:

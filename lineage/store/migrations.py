@@ -46,10 +46,15 @@ def _tell_modules_and_tokens(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"ALTER TABLE finding ADD COLUMN IF NOT EXISTS {name} {kind}")
 
 
+def _tell_unseen_ancestors(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ALTER TABLE finding ADD COLUMN IF NOT EXISTS unseen_ancestor VARCHAR")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("0001-tables-of-0.2", _create_first_tables),
     ("0002-fingerprints-in-parts", _keep_fingerprints_in_parts),
     ("0003-target-modules-and-tokens", _tell_modules_and_tokens),
+    ("0004-unseen-ancestors", _tell_unseen_ancestors),
 )
 """Name and function of every migration; never edited once released, only appended to."""
 

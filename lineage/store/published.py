@@ -292,8 +292,9 @@ def findings_of(cursor: duckdb.DuckDBPyConnection, children: Sequence[str]) -> l
     return cursor.execute(
         "SELECT finding_id, child, kind, grade, base, method, rank, p_value, probability, ties, "
         "evidence, recipe_yaml, note, valid_from AT TIME ZONE 'UTC', target_modules, "
-        "tokens_kept, tokens_renumbered, tokens_appended, tokens_dropped FROM finding "
-        "WHERE child IN (SELECT unnest(?::VARCHAR[])) AND valid_to IS NULL ORDER BY child",
+        "tokens_kept, tokens_renumbered, tokens_appended, tokens_dropped, unseen_ancestor "
+        "FROM finding WHERE child IN (SELECT unnest(?::VARCHAR[])) AND valid_to IS NULL "
+        "ORDER BY child",
         [list(children)],
     ).fetchall()
 

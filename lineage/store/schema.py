@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 __all__ = ["PUBLISHED", "SCHEMA_VERSION", "WORKING", "Column", "Table"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +337,7 @@ FINDING = _table(
     tokens_renumbered | BIGINT            | tokens with another number than the parent's
     tokens_appended | BIGINT              | tokens that the parent does not have
     tokens_dropped | BIGINT               | tokens that only the parent has
+    unseen_ancestor | VARCHAR             | unseen:… , an ancestor that nobody published, between child and parent
     """,
     "finding_id",
 )

@@ -6,7 +6,8 @@ themselves are in :mod:`lineage.store.published`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -90,7 +91,7 @@ def _findings(
     made: dict[str, FindingRow] = {}
     for row in rows:
         ties, evidence = tuple(row[9]), read_evidence(row[10])
-        told = (tuple(row[14] or ()), read_vocabulary_map(*row[15:]))
+        told = (tuple(row[14] or ()), read_vocabulary_map(*row[15:19]), row[19])
         values: published.Row = (
             *row[:9], ties, evidence, *row[11:14], tuple(shares.get(row[0], ())), *told,
         )  # fmt: skip
@@ -251,16 +252,41 @@ def _with_ghosts(
         for model in cards
     ]
     first_pos = {model.repo_id: model.pos for model in cards}
+    findings = _findings(cursor, names)
+    unseen = {finding.unseen_ancestor for finding in findings.values()}
+    edges = _through_unseen(edges, findings)
     ghosts = dict.fromkeys(edge.parent for edge in edges if edge.parent not in known)
     for ghost in ghosts:
         pos = min(first_pos[edge.child] for edge in edges if edge.parent == ghost)
-        marks.append(Mark(ghost, "unknown", None, "outside", None, pos, 0, 0, 0, ghost=True))
+        status = "unseen" if ghost in unseen else "outside"
+        marks.append(Mark(ghost, "unknown", None, status, None, pos, 0, 0, 0, ghost=True))
     # A ghost shares the position of its first child and must be drawn above it.
     marks.sort(key=lambda mark: (mark.pos, not mark.ghost, mark.repo_id))
     members = {m.repo_id for m in cards if m.founder == card.founder}
     left_out = published.models(cursor, [card.founder])[0:1] if whole_family else []
     size = _card(left_out[0]).size if left_out else 0
     return Neighbourhood(card.repo_id, tuple(marks), edges, max(0, size - len(members)))
+
+
+def _through_unseen(
+    edges: Sequence[EdgeRow], findings: Mapping[str, FindingRow]
+) -> tuple[EdgeRow, ...]:
+    """The same edges, led through ancestors that nobody published."""
+    led: list[EdgeRow] = []
+    above: dict[str, EdgeRow] = {}
+    for edge in edges:
+        finding = findings.get(edge.child)
+        unseen = finding.unseen_ancestor if finding is not None else None
+        is_found = finding is not None and edge.parent in {one.parent for one in finding.parents}
+        if unseen is None or not is_found:
+            led.append(edge)
+            continue
+        led.append(replace(edge, parent=unseen))
+        above.setdefault(
+            unseen,
+            replace(edge, child=unseen, relation="unknown", kind=None, weight=None, evidence=()),
+        )
+    return (*led, *above.values())
 
 
 def audit(

@@ -131,6 +131,7 @@ class FindingRow:
     parents: tuple[ParentShare, ...]
     target_modules: tuple[str, ...] = ()
     vocabulary_map: VocabularyMap | None = None
+    unseen_ancestor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,8 @@ class ModelDetail:
 @dataclass(frozen=True, slots=True)
 class Mark:
     """One model in a drawing. A ghost is a parent of which only the name is known.
+
+    An ancestor that nobody published is a ghost too, of status ``unseen``.
 
     `n_parents` counts the parents in the drawing, without ties and contradicted claims;
     `n_hidden` the children that are not drawn.

@@ -171,6 +171,7 @@ def _descent_finding(family: OpenFamily, descent: Descent, root: str) -> Finding
             ties=(parent,),
             evidence=(*descent.evidence, *change.evidence),
             note=f"related to {parent}, but which of the two came first cannot be told",
+            unseen_ancestor=descent.unseen,
         )
     return Finding(
         child,
@@ -182,4 +183,5 @@ def _descent_finding(family: OpenFamily, descent: Descent, root: str) -> Finding
         evidence=(*descent.evidence, *change.evidence),
         target_modules=change.target_modules,
         vocabulary_map=change.vocabulary_map,
+        unseen_ancestor=descent.unseen,
     )
