@@ -30,6 +30,7 @@ from lineage.infer.rooting import (
     date_log_odds,
     founder_log_odds,
     is_above,
+    taken_back,
 )
 from lineage.infer.unseen import Unseen, unseen_ancestors
 from lineage.model import Evidence
@@ -43,8 +44,6 @@ DECIDED = float(np.log(9))
 """Nine to one: below, a direction is not asserted."""
 _ROUNDS = 4
 _DISTANCE_ERROR = 0.5
-_TAKEN_BACK = 0.10
-"""Cosine between what a step did and what came before it: chance, and what training takes back."""
 _LEAST_SHARE = 0.80
 _LARGEST_SHARE = 1.15
 _PARALLEL = 1.2
@@ -356,7 +355,7 @@ class _Pedigree:
         parent = self.parents[child]
         if parent == self.root or parent in self.known:
             return
-        odds = self.steps.log_odds(parent, child) + self._farther_log_odds(parent, child)
+        odds = self._step_log_odds(parent, child)
         if odds > DECIDED:
             return
         if odds > -DECIDED:
@@ -370,8 +369,8 @@ class _Pedigree:
             if name not in self.known:
                 self.place(name)
 
-    def _farther_log_odds(self, parent: str, child: str) -> float:
-        """Log-odds of a step's direction from the distances of its ends to the root.
+    def _step_log_odds(self, parent: str, child: str) -> float:
+        """Log-odds of a step's direction by itself, and from the distances of its ends to the root.
 
         If steps were orthogonal, ``s = (‖C−R‖² − ‖P−R‖²)/‖C−P‖²`` would be 1, and −1 the other way
         round. A cosine ε between the step and the way to P adds ``2ε‖P−R‖/‖C−P‖``.
@@ -379,9 +378,13 @@ class _Pedigree:
         step = self.steps.carried(parent, child).own
         near, far = (self.steps.carried(self.root, name).own for name in (parent, child))
         if not step > 0:  # equal, or no numbers
-            return 0.0
-        error = _DISTANCE_ERROR**2 + (2 * _TAKEN_BACK) ** 2 * near / step
-        return 2 * (far - near) / step / error
+            return self.steps.log_odds(parent, child)
+        r = self.pool.ids.index(self.root)
+        size = float(self.pool.gram[:, r, r].sum())
+        relative = (self._distance(parent, self.root) / size) ** 0.5 if size > 0 else 0.0
+        error = taken_back(near / step, relative)
+        farther = 2 * (far - near) / step / (_DISTANCE_ERROR**2 + error)
+        return self.steps.log_odds(parent, child, error) + farther
 
     def founder_odds(self, free: Collection[str], *, dated: bool = True) -> dict[str, float]:
         """Log-probabilities of the founder, this tree's shape given; undated: by weights alone."""

@@ -19,16 +19,24 @@ from lineage.infer.rounding import rounding_arrow
 
 __all__ = [
     "ARROW_CAP", "StepOdds", "arrow_log_odds", "date_log_odds", "founder_log_odds", "is_above",
+    "taken_back",
 ]  # fmt: skip
 
 _ARROW_SCALE = 3.0
 ARROW_CAP = 3.0
 """Most that one arrow over all tensors counts by itself."""
-_ARROW_WEIGHT = 0.4
-"""Beside growth, which sees much of the same; both fitted on training families."""
-_GROWTH_LOG_ODDS = 4.0
+_ARROW_WEIGHT = 1.2
+_GROWTH_LOG_ODDS = 1.0
 """What it counts when every feed-forward matrix clearly grew."""
+_ROUNDING_WEIGHT = 0.8
+"""The three weights: a logistic fit to the 135 trained steps of fifteen training families."""
 _ROUNDING_CAP = 5.0
+_TAKEN_BACK = 0.06
+"""Cosine between a step and what came before it, as chance and continued training have it."""
+_UNSETTLED = 2.0
+_MOST_UNSETTLED = 0.2
+"""The same after steps so large that they leave much unsettled (of a tenth of the weights and more):
+root mean square over training families. Smaller steps count in proportion."""
 _DATE_LOG_ODDS = 5.0
 _SAME_TIME = timedelta(hours=1)
 
@@ -41,6 +49,20 @@ def date_log_odds(
     if born is None or origin is None or abs(born - origin) < _SAME_TIME:
         return 0.0
     return cap if origin < born else -cap
+
+
+def taken_back(before: float, relative: float) -> float:
+    """Variance of a step's direction from what it takes back of what came before it.
+
+    Parameters
+    ----------
+    before
+        Squared length of what came before, over that of the step.
+    relative
+        Length of what came before, over that of the weights.
+    """
+    unsettled = min(_MOST_UNSETTLED, _UNSETTLED * relative)
+    return 4 * (_TAKEN_BACK**2 + unsettled**2) * before
 
 
 def arrow_log_odds(arrow: float, error: float) -> float:
@@ -59,7 +81,7 @@ class StepOdds:
 
     pool: Pool
     dates: Mapping[str, datetime | None]
-    _known: dict[tuple[str, str], float] = field(default_factory=dict)
+    _known: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     _carried: dict[tuple[str, str], Carried] = field(default_factory=dict)
 
     def carried(self, reference: str, ancestor: str) -> Carried:
@@ -69,21 +91,27 @@ class StepOdds:
             self._carried[key] = self.pool.carried(reference, ancestor)
         return self._carried[key]
 
-    def log_odds(self, parent: str, child: str) -> float:
+    def log_odds(self, parent: str, child: str, taken_back: float = 0.0) -> float:
         """Log-odds that `child` was trained from `parent` rather than `parent` from `child`.
 
         Swapping the two changes the sign. Counted are the growth of feed-forward matrices, at most
-        4; the arrow over all tensors, at most 1.2; the rounding arrow, at most 5; dates.
+        1; the arrow over all tensors, at most 3.6; the rounding arrow, at most 4; dates.
+
+        Parameters
+        ----------
+        taken_back
+            As :func:`taken_back` has it. A small step after a large one takes back some of what was
+            left unsettled, and so looks turned round: growth and arrow then say little.
         """
         if (parent, child) not in self._known:
-            self._known[parent, child] = (
-                _GROWTH_LOG_ODDS * self.pool.growth(child, parent)
-                + _ARROW_WEIGHT * self._arrow(parent, child)
-                + self._rounding(parent, child)
-                + date_log_odds(child, parent, self.dates)
-            )
-            self._known[child, parent] = -self._known[parent, child]
-        return self._known[parent, child]
+            trend = _GROWTH_LOG_ODDS * self.pool.growth(child, parent)
+            trend += _ARROW_WEIGHT * self._arrow(parent, child)
+            marks = _ROUNDING_WEIGHT * self._rounding(parent, child)
+            marks += date_log_odds(child, parent, self.dates)
+            self._known[parent, child] = trend, marks
+            self._known[child, parent] = -trend, -marks
+        trend, marks = self._known[parent, child]
+        return trend / (1 + taken_back) + marks
 
     def _arrow(self, parent: str, child: str) -> float:
         c, p = self.pool.ids.index(child), self.pool.ids.index(parent)
