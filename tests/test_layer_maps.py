@@ -60,16 +60,19 @@ def stacked(*pieces):
     return layers, pieces[0][0][1]
 
 
-def model(name, weights):
+def model(name, weights, dtype="BF16"):
     layers, outside = weights
     named = {TensorKey(role): values for role, values in outside.items()}
     named |= {TensorKey(r, n): v for n, layer in enumerate(layers) for r, v in layer.items()}
     samples = {}
     for key, values in named.items():
-        words = round_to("BF16", values.astype(F32)).view("<u4") >> 16
+        words = round_to("BF16", values.astype(F32))
         rows = tuple(range(len(values))) if values.ndim == 2 else (0,)
-        data = words.astype("<u2").tobytes()
-        samples[key] = Sample(str(key), "BF16", values.shape, rows, data)
+        is_half = dtype == "F16"
+        data = (
+            words.astype("<f2") if is_half else (words.view("<u4") >> 16).astype("<u2")
+        ).tobytes()
+        samples[key] = Sample(str(key), dtype, values.shape, rows, data)
     return Fingerprint(name, "0" * 40, SCHEME, "safetensors", samples)
 
 
@@ -297,3 +300,43 @@ def test_units_of_another_model_in_another_order_or_with_other_words_are_not_kep
     layers[0]["up"] = np.random.default_rng(1).standard_normal(layers[0]["up"].shape)
     found, asked = kept_units(model("c", (layers, outside)), wide)
     assert found == asked - 30
+
+
+def test_a_stack_stored_in_another_type_is_found_word_for_word():
+    first = moved(founder(1, 4), 0.0, 0)
+    second = moved(first, 0.02, 3)
+    # Float16 loses the smallest of what bfloat16 can hold.
+    for layers in (first[0], second[0]):
+        for layer in layers:
+            layer["q"] = layer["q"] * np.where(np.arange(D) % 5 == 0, 1e-6, 1)
+    pieces = ((first, [0, 1, 2]), (second, [1, 2, 3]))
+    members = {
+        "a/first": model("a/first", first),
+        "a/second": model("a/second", second),
+        "b/stack": model("b/stack", stacked(*pieces), dtype="F16"),
+    }
+    family = OpenFamily(members, {}, {}, {})
+    settle_layers(family)
+    finding = family.findings["b/stack"]
+    assert (finding.kind, finding.grade) == (Kind.PASSTHROUGH, Grade.PROVED)
+    assert [(one.parent, one.parent_layer) for one in finding.layer_map] == [
+        ("a/first", 0), ("a/first", 1), ("a/first", 2),
+        ("a/second", 1), ("a/second", 2), ("a/second", 3),
+    ]  # fmt: skip
+    assert "a/first" not in family.findings  # nothing is pruned from its stack
+
+
+def test_a_disguised_copy_can_be_what_a_stack_was_made_of():
+    first = founder(1, 4)
+    second = moved(first, 0.02, 3)
+    members = {
+        "a/first": model("a/first", first),
+        "a/second": model("a/second", second),
+        "b/stack": model("b/stack", stacked((first, [0, 1, 2]), (second, [1, 2, 3]))),
+    }
+    family = OpenFamily(members, {}, {}, {})
+    family.settle(Finding("a/second", Kind.PERMUTED, Grade.PROVED, (ParentShare("a/hidden", 1.0),)))
+    settle_layers(family)
+    assert {share.parent for share in family.findings["b/stack"].parents} == {
+        "a/first", "a/second",
+    }  # fmt: skip

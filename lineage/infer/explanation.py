@@ -305,7 +305,8 @@ def _facts_again(
 def _layers_again(finding: Finding, members: Mapping[str, Fingerprint]) -> Evidence:
     """How many layers stand where the map says: word for word if proved, else by row matching."""
     if finding.grade is Grade.PROVED:
-        digests = {name: layer_digests(fingerprint) for name, fingerprint in members.items()}
+        dtype = members[finding.child].dtype
+        digests = {name: layer_digests(one, dtype) for name, one in members.items()}
         held = sum(
             _at(digests[finding.child], source.child_layer)
             == _at(digests.get(source.parent, ()), source.parent_layer)

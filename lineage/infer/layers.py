@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lineage.infer.relatedness import common_rows
 from lineage.model import LayerSource
+from lineage.weights.encodings import round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
 from lineage.weights.roles import TensorKey
 
@@ -39,6 +40,7 @@ Place = tuple[int, int]
 
 _MAX_PARENTS = 4
 _MAX_OWNERS = 40
+_ROUNDED = frozenset({"F32", "F16", "BF16"})
 """Candidates of which all small sets are tried, those with the most layers first."""
 _SKIP, _REPEAT, _JUMP = 0.01, 0.02, 0.03
 """What leaving the order of layers costs, in shares of a layer's squared norm: it only decides
@@ -71,13 +73,22 @@ class LayerOrigin:
         return len(places) < len(self.layer_map)
 
 
-def layer_digests(fingerprint: Fingerprint) -> tuple[str, ...]:
-    """One digest a layer over its samples' roles, shapes and values (not dtypes)."""
+def layer_digests(fingerprint: Fingerprint, dtype: str | None = None) -> tuple[str, ...]:
+    """One digest a layer over its samples' roles, shapes and values (not dtypes).
+
+    Parameters
+    ----------
+    dtype
+        Number type to which values are rounded first, as stacking does that stores another type;
+        types of fewer than 16 bits are nobody's to stack in, and round nothing.
+    """
     hashers = [hashlib.sha256() for _ in range(fingerprint.n_layers)]
     for key, sample in sorted(fingerprint.samples.items()):
         if key.layer >= 0 and key.expert < 0:
             hashers[key.layer].update(f"{key.role}{sample.shape}{sample.rows}".encode())
-            hashers[key.layer].update(sample.values.tobytes())
+            with np.errstate(over="ignore"):
+                values = round_to(dtype, sample.values) if dtype in _ROUNDED else sample.values
+            hashers[key.layer].update((values + np.float32(0)).tobytes())  # no −0
     return tuple(hasher.hexdigest() for hasher in hashers)
 
 

@@ -35,8 +35,8 @@ _TAKEN_BACK = 0.06
 """Cosine between a step and what came before it, as chance and continued training have it."""
 _UNSETTLED = 2.0
 _MOST_UNSETTLED = 0.2
-"""The same after steps so large that they leave much unsettled (of a tenth of the weights and more):
-root mean square over training families. Smaller steps count in proportion."""
+"""The same after steps of a tenth of the weights and more, which leave much unsettled: root mean
+square over training families. Smaller steps count in proportion."""
 _DATE_LOG_ODDS = 5.0
 _SAME_TIME = timedelta(hours=1)
 

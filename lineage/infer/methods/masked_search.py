@@ -33,11 +33,13 @@ _FLAT = 0.994
 _TYPICAL_KEEP = 0.6
 _LEAST_START = 0.02
 _LEAST_SCORE = 4.0
-_LEAST_GAIN = 0.08
-"""By how much masks must be likelier than noise, in natural logarithms a word."""
+_LEAST_GAIN = 0.02
+"""By how much masks must be likelier than noise to begin with, in natural logarithms a word."""
 _WORTH = 15.0
 """Log-likelihood over all words that one more parent must win."""
 _MAX_PARENTS = 8
+_N_BASES = 3
+_N_BASES_SEARCHED = 3
 _N_TRIED = 2
 _N_REFUSED = 4
 _SOME_SMALLEST = 2
@@ -86,27 +88,35 @@ def find_masked(
         unmasked = max(unmasked, plain.log_likelihood)
         for rule, rescaled in _RULES if len(parents) > 1 else _RULES[:1]:
             fit = fit_masks(changes, rule, rescaled, start / _TYPICAL_KEEP, n_last=2)
-            tried.append((fit.log_likelihood, base, rule, rescaled))
-    likelihood, base, rule, rescaled = max(tried, key=lambda one: one[0])
-    if likelihood < unmasked + _LEAST_GAIN:
+            # Seen from a wrong base, the true one is taken away.
+            if fit.coefficients.min() > 0:
+                tried.append((fit.log_likelihood, base, rule, rescaled))
+    tried.sort(key=lambda one: -one[0])
+    if not tried or tried[0][0] < unmasked + _LEAST_GAIN:
         return None
+    first = {base: (rule, rescaled) for _, base, rule, rescaled in reversed(tried)}
+    bases = list(dict.fromkeys(base for _, base, _, _ in tried))[:_N_BASES_SEARCHED]
     everyone = dict.fromkeys((*sets[-1].members, *candidates))
-    names = tuple(name for name in everyone if name not in (base, child))
-    search = _Search(names, changes_from(pool, child, base, names, dtype, _WORDS), rule, rescaled)
-    search.begin([names.index(name) for name in members if name != base])
-    while search.grow():
-        pass
-    search.shrink()
-    if len(search.chosen) < 2:
+    searches = []
+    for base in bases:
+        names = tuple(name for name in everyone if name not in (base, child))
+        changes = changes_from(pool, child, base, names, dtype, _WORDS)
+        search = _Search(base, names, changes, *first[base])
+        search.begin([names.index(name) for name in members if name != base])
+        while search.grow():
+            pass
+        search.shrink()
+        if len(search.chosen) > 1 and search.fit.coefficients.min() > 0:
+            searches.append(search)
+    if not searches:
         return None
-    found = tuple(names[i] for i in search.chosen)
-    return _merge(pool, child, base, found, dtype, search)
+    best = max(searches, key=lambda search: search.fit.log_likelihood)
+    return _merge(pool, child, dtype, best)
 
 
-def _merge(
-    pool: Pool, child: str, base: str, parents: tuple[str, ...], dtype: str, search: _Search
-) -> MaskedMerge:
+def _merge(pool: Pool, child: str, dtype: str, search: _Search) -> MaskedMerge:
     """The merge with all words asked, weights free in every run of layers where that helps."""
+    base, parents = search.base, tuple(search.names[i] for i in search.chosen)
     changes = changes_from(pool, child, base, parents, dtype, _FINAL_WORDS)
     start = search.fit.coefficients[0]
     fits = [
@@ -126,6 +136,7 @@ def _merge(
 class _Search:
     """Growing and shrinking a set of parents, the base given."""
 
+    base: str
     names: tuple[str, ...]
     changes: Changes
     rule: Rule
@@ -207,13 +218,19 @@ def _sure(sets: Sequence[ParentSet]) -> tuple[str, ...]:
 def _likely_bases(
     pool: Pool, child: str, members: Sequence[str], candidates: Sequence[str]
 ) -> tuple[str, ...]:
-    """Who may be the base: whose words the child kept most often, and who is in the middle."""
-    index = [pool.ids.index(name) for name in members]
+    """Who may be the base: whose words the child kept most often, and who is in the middle.
+
+    The base is the centre of a star, whether least squares sees it or not.
+    """
+    names = tuple(dict.fromkeys((*members, *candidates)))
+    index = [pool.ids.index(name) for name in names]
     c = pool.ids.index(child)
-    kept = [sum(int((v[i] == v[c]).sum()) for v in pool.values) for i in index]
-    # The base is the centre of a star, whether least squares sees it or not.
-    apart = dict(zip(pool.ids, pool.squared_distance[:, index].sum(axis=1), strict=True))
-    best = members[int(np.argmax(kept))]
-    others = [name for name in candidates if name not in members]
-    middle = [min(names, key=apart.__getitem__) for names in (members, others) if names]
-    return tuple(dict.fromkeys((best, *middle)))
+    kept = {
+        name: sum(int((v[i] == v[c]).sum()) for v in pool.values)
+        for name, i in zip(names, index, strict=True)
+    }
+    apart = pool.squared_distance[:, [pool.ids.index(name) for name in members]].sum(axis=1)
+    central = sorted(names, key=lambda name: float(apart[pool.ids.index(name)]))
+    most_kept = sorted(names, key=lambda name: -kept[name])
+    inside = [name for name in central if name in members]
+    return tuple(dict.fromkeys((*most_kept[:_N_BASES], *central[:_N_BASES], *inside[:1])))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from lineage.infer.layers import (
     LayerOrigin,
@@ -110,12 +111,19 @@ def _settle_exact_layers(
     stacks that hold its pieces, too, and of the models that were pruned from it.
     """
     names = [n for n in family.open_models() if not is_quantised(family.members[n])]
-    digests = {name: layer_digests(family.members[name]) for name in names}
-    owners: dict[str, set[str]] = {}
-    for name in names:
-        for digest in digests[name]:
-            owners.setdefault(digest, set()).add(name)
+    # Copies that are no longer word for word what they are copies of have layers of their own.
+    sources = [
+        name
+        for name, member in family.members.items()
+        if not is_quantised(member)
+        and (name in names or family.findings[name].kind in (Kind.PERMUTED, Kind.CAST))
+    ]
+    by_dtype = {
+        dtype: _Layers.of(family, sources, dtype)
+        for dtype in sorted({family.members[name].dtype for name in names})
+    }
     for child in names:
+        digests, owners = by_dtype[family.members[child].dtype]
         sharing = {name for digest in digests[child] for name in owners[digest]} - {child}
         candidates = [
             name
@@ -131,6 +139,22 @@ def _settle_exact_layers(
         stacked = len(origin.parents) > 1 or _repeats(digests[child])
         kind = Kind.PASSTHROUGH if stacked else Kind.PRUNED
         family.settle(_layer_finding(child, kind, origin.layer_map, Grade.PROVED))
+
+
+class _Layers(NamedTuple):
+    """Digests of layers by model, as stored in one number type, and models by digest."""
+
+    digests: Mapping[str, tuple[str, ...]]
+    owners: Mapping[str, Collection[str]]
+
+    @staticmethod
+    def of(family: OpenFamily, names: Sequence[str], dtype: str) -> _Layers:
+        digests = {name: layer_digests(family.members[name], dtype) for name in names}
+        owners: dict[str, set[str]] = {}
+        for name in names:
+            for digest in digests[name]:
+                owners.setdefault(digest, set()).add(name)
+        return _Layers(digests, owners)
 
 
 def _is_stack(family: OpenFamily, origin: LayerOrigin) -> bool:
