@@ -69,9 +69,11 @@ def test_siblings_that_share_a_step_over_the_whole_spectrum_have_an_unseen_paren
 
 def test_siblings_that_read_one_text_have_no_unseen_parent(rng):
     base, text = step(rng, 1.0), leading(rng, 0.01)
-    weak = step(rng, 0.004)  # what parallel training does outside the leading directions
+    weak = step(rng, 0.006)  # what parallel training does outside the leading directions
     models = {"r": base} | {name: base + text + weak + step(rng, 0.008) for name in "ab"}
     assert unseen_of(models) == ()
+    models = {"r": base} | {name: base + weak + step(rng, 0.008) for name in "ab"}
+    assert unseen_of(models) != ()  # without the text, it is taken for an inheritance
 
 
 def test_a_parent_and_its_child_are_no_siblings_of_an_unseen_one(rng):
@@ -84,8 +86,27 @@ def test_a_parent_and_its_child_are_no_siblings_of_an_unseen_one(rng):
 @pytest.mark.parametrize("share", [0.3, 0.5])
 def test_a_mixture_of_siblings_makes_no_unseen_parent(rng, share):
     base = step(rng, 1.0)
-    models = {"r": base, "a": base + step(rng, 0.01), "b": base + step(rng, 0.01)}
+    models = {"r": base, "a": base + step(rng, 0.01)}
+    models["b"] = base + step(rng, 0.01) + 0.05 * (models["a"] - base)
     models["m"] = share * models["a"] + (1 - share) * models["b"]
+    assert unseen_of(models) == ()
+
+
+def test_shares_are_of_each_childs_own_change_and_the_largest_it_has_in_common(rng):
+    base = step(rng, 1.0)
+    early = base + step(rng, 0.01)
+    late = early + step(rng, 0.01)
+    models = {"r": base, "a": late + step(rng, 0.01), "b": late + step(rng, 0.02)}
+    models["c"] = early + step(rng, 0.01)
+    (found,) = unseen_of(models)
+    assert found.children == ("a", "b", "c")
+    assert found.shares == pytest.approx({"a": 2 / 3, "b": 1 / 3, "c": 1 / 2}, abs=0.06)
+
+
+def test_what_is_too_small_a_part_of_one_of_them_asserts_nothing(rng):
+    base = step(rng, 1.0)
+    hidden = base + step(rng, 0.01)
+    models = {"r": base, "a": hidden + step(rng, 0.01), "b": hidden + step(rng, 0.08)}
     assert unseen_of(models) == ()
 
 
