@@ -28,7 +28,8 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_PLAUSIBLE = 0.5
+_PLAUSIBLE = 0.8
+"""Share of a tensor's words from which the others are asked: what trained on keeps its base's."""
 _LEAST_SQUARE = 1e-6
 """Sum of mean square changes below which mergekit weights all parents alike."""
 _LEAST_DIVISOR = 1e-6
@@ -39,7 +40,7 @@ _ALL = 0.995
 def replay_sce(
     pool: Pool, child: str, dtype: str, base: str, parents: Sequence[str]
 ) -> Replay | None:
-    """The SCE merge of `parents` on `base`; None where it gives less than half of a tensor's words.
+    """The SCE merge of `parents` on `base`; None where it gives too few words.
 
     Returns
     -------
