@@ -168,7 +168,9 @@ def _insert(
 ) -> None:
     tokens = finding.vocabulary_map
     connection.execute(
-        "INSERT INTO finding VALUES"
+        "INSERT INTO finding (finding_id, run_id, child, kind, grade, base, method, rank, p_value,"
+        " probability, ties, evidence, recipe_yaml, note, valid_from, valid_to, target_modules,"
+        " tokens_kept, tokens_renumbered, tokens_appended, tokens_dropped, unseen_ancestor) VALUES"
         " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?)",
         [
             finding_id,
