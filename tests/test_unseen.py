@@ -205,6 +205,7 @@ def test_drawings_lead_through_the_unseen_ancestor_once(cursor):
         assert (child, "acme/base-a-7b") not in links
     (mark,) = [mark for mark in around.marks if mark.repo_id == NAME]
     assert (mark.ghost, mark.status) == (True, "unseen")
+    assert [edge.verdict for edge in around.edges if edge.child == NAME] == ["undeclared"]
     # What was declared and contradicted does not lead through it.
     assert ("liar/claims-base-b", "other/base-b") in links
 

@@ -282,10 +282,9 @@ def _through_unseen(
             led.append(edge)
             continue
         led.append(replace(edge, parent=unseen))
-        above.setdefault(
-            unseen,
-            replace(edge, child=unseen, relation="unknown", kind=None, weight=None, evidence=()),
-        )
+        # Nobody can have declared it.
+        link = replace(edge, child=unseen, relation="unknown", kind=None, weight=None, evidence=())
+        above.setdefault(unseen, replace(link, verdict="undeclared"))
     return (*led, *above.values())
 
 
