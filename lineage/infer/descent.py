@@ -22,7 +22,7 @@ from datetime import datetime
 
 import numpy as np
 
-from lineage.infer.geometry import Inheritance, Pool
+from lineage.infer.geometry import PARALLEL, Inheritance, Pool
 from lineage.infer.rooting import (
     ARROW_CAP,
     StepOdds,
@@ -46,8 +46,6 @@ _ROUNDS = 4
 _DISTANCE_ERROR = 0.5
 _LEAST_SHARE = 0.80
 _LARGEST_SHARE = 1.15
-_PARALLEL = 1.2
-"""Whole over whitened share from which a change is shared by parallel training, not descent."""
 _SURE_ERROR = 0.03
 """A whitened share surer than this is believed whatever else was trained on the same text."""
 _N_ERRORS = 2.5
@@ -423,7 +421,7 @@ class _Pedigree:
             slack = _N_ERRORS * error
             plausible = _LEAST_SHARE - slack <= beta <= _LARGEST_SHARE + slack
             return None if plausible else False
-        parallel = error > _SURE_ERROR and carried.whole_share(child) > _PARALLEL * beta
+        parallel = error > _SURE_ERROR and carried.whole_share(child) > PARALLEL * beta
         return _LEAST_SHARE <= beta <= _LARGEST_SHARE and not parallel
 
     def describe(self, child: str) -> Descent:

@@ -30,11 +30,13 @@ from lineage.infer.token_rows import row_places
 from lineage.weights.fingerprint import Fingerprint, Sample
 from lineage.weights.roles import TensorKey
 
-__all__ = ["Carried", "Inheritance", "Pool", "make_pool"]
+__all__ = ["PARALLEL", "Carried", "Inheritance", "Pool", "make_pool"]
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
+PARALLEL = 1.2
+"""Whole over whitened share from which a change is shared by parallel training, not inherited."""
 _FEED_FORWARD = frozenset({"gate", "up", "down"})
 _COARSE = frozenset({"BF16", "F16"})
 _REMOVED_SHARE = 1 / 2

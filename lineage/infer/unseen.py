@@ -19,6 +19,7 @@ from itertools import combinations
 import networkx as nx
 import numpy as np
 
+from lineage.infer.geometry import PARALLEL
 from lineage.infer.rooting import StepOdds
 
 __all__ = ["Unseen", "unseen_ancestors"]
@@ -26,7 +27,6 @@ __all__ = ["Unseen", "unseen_ancestors"]
 _LEAST_SHARE = 0.05
 _WHOLE_SHARE = 0.8
 _N_ERRORS = 8.0
-_PARALLEL = 1.2
 _TREELIKE = 0.5
 """Of the smaller amount that two siblings share with a third, what they share with each other."""
 
@@ -138,7 +138,7 @@ def _common(steps: StepOdds, parent: str, a: str, b: str) -> _Common:
     is_inherited = (
         bool(np.isfinite([share, error, whole]).all())
         and share >= max(_LEAST_SHARE, _N_ERRORS * error)
-        and whole <= _PARALLEL * share
+        and whole <= PARALLEL * share
     )
     return _Common(share, share * carried.own, is_inherited)
 
