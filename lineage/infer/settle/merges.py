@@ -89,12 +89,10 @@ def _can_be_mixed(pool: Pool, name: str) -> bool:
 
 
 def _candidates(family: OpenFamily, able: Sequence[str], child: str) -> list[str]:
-    """Who a child may be a merge of: copies that rounded are left out, their originals stand."""
     return [
         name
         for name in able
         if name != child
-        and family.original(name) == name
         and date_log_odds(child, name, family.dates) >= 0
         and not is_rearranged_from(family, name, child)
     ]
