@@ -34,5 +34,13 @@ def test_merges_abstentions_and_ties_stay_as_they_are():
     assert tie_equal_parents([ROOT, TWIN, merge, open_, tie]) == [ROOT, TWIN, merge, open_, tie]
 
 
-def test_a_copy_is_no_tie_of_its_own_parents():
-    assert tie_equal_parents([ROOT, TWIN])[1] == TWIN
+def test_a_founder_and_its_copy_stay_as_they_are():
+    assert tie_equal_parents([ROOT, TWIN]) == [ROOT, TWIN]
+
+
+def test_of_copies_without_order_each_may_be_the_one_that_the_parent_made():
+    origin = Finding("z", Kind.FOUNDER, Grade.INFERRED)
+    _, first, copy = tie_equal_parents([origin, found("a", "z"), TWIN])
+    assert (first.grade, first.ties) == (Grade.TIE, ("z", "b"))
+    assert "which came first" in first.note
+    assert (copy.kind, copy.ties) == (Kind.DUPLICATE, ("a", "z"))

@@ -180,6 +180,16 @@ def test_a_model_is_not_cut_from_a_stack_that_holds_it_whole():
     assert set(found) == {"c/stack"}
 
 
+def test_a_stack_in_short_runs_is_no_model_that_its_parents_were_cut_from():
+    first, second = founder(1, depth=4), founder(2, depth=4)
+    picked = [(first, 0), (first, 1), (second, 1), (first, 2), (second, 2), (first, 3)]
+    made = [weights[0][n] for weights, n in picked], first[1]
+    found = settled({"a/one": first, "b/two": second, "z/stack": made})
+    assert {share.parent for share in found["z/stack"].parents} == {"a/one", "b/two"}
+    assert found["z/stack"].kind is Kind.PASSTHROUGH
+    assert "a/one" not in found
+
+
 def test_more_than_four_parents_or_a_layer_of_nobody_is_no_map():
     models = {f"m/{n}": moved(BASE, 0.02, 10 + n) for n in range(5)}
     digests = {name: layer_digests(model(name, its)) for name, its in models.items()}

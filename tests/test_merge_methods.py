@@ -390,3 +390,98 @@ def test_masks_are_fitted_to_changes_of_nothing(herd):
     fit = fit_masks(changes, Rule.SUM, False, np.array([0.5]))
     assert np.isfinite(fit.log_likelihood)
     assert abs(fit.coefficients[0, 0]) * fit.curves[0].mean() < 0.05
+
+
+# Sums and fusions that no recipe here replays.
+
+
+def summed(herd, names, seed=2, noise=0.0, shares=None):
+    """Weights of every tensor's own, every product rounded on the way; trained on by `noise`."""
+    rng = np.random.default_rng(seed)
+    merged = {}
+    for key in herd["z/base"]:
+        weights = rng.dirichlet(np.full(len(names), 20.0)) if shares is None else shares
+        parts = [
+            round_to(DTYPE, herd[name][key] * np.float32(w))
+            for name, w in zip(names, weights, strict=True)
+        ]
+        total = parts[0]
+        for part in parts[1:]:
+            total = round_to(DTYPE, total + part)
+        size = np.float32(noise) * np.abs(total) * rng.standard_normal(total.shape)
+        merged[key] = round_to(DTYPE, (total + size).astype(np.float32))
+    return merged
+
+
+@pytest.mark.parametrize("names", [("p/one", "p/three"), ("p/two", "p/five", "p/six")])
+def test_a_sum_that_leaves_but_rounding_is_a_merge_though_no_recipe_replays_it(herd, names):
+    found = settled(herd, summed(herd, names))
+    assert (found.kind, found.grade, found.method) == (Kind.MERGE, Grade.INFERRED, None)
+    assert shares(found) == pytest.approx(dict.fromkeys(names, 1 / len(names)), abs=0.1)
+    facts = {fact.name: fact.value for fact in found.evidence}
+    assert facts["left_by_sum"] < 0.5
+    assert facts["words_fitted"] < 0.97
+
+
+def far_apart():
+    h = Herd(37)
+    base = stored(h.founder(layers=2))
+    return {
+        "z/base": base,
+        "p/one": h.train(base, 1.5, text=1),
+        "p/two": h.train(base, 1.5, text=2),
+    }
+
+
+@pytest.mark.parametrize(("models", "noise"), [("near", 0.003), ("far", 0.01)])
+def test_a_sum_that_was_trained_on_is_left_to_descent(herd, models, noise):
+    models, names = (
+        (herd, ("p/one", "p/three")) if models == "near" else (far_apart(), ("p/one", "p/two"))
+    )
+    assert settled(models, summed(models, names)) is not None
+    assert settled(models, summed(models, names, noise=noise)) is None
+
+
+def test_a_parent_is_no_sum_of_its_merge_less_the_others(herd):
+    others = {name: model for name, model in herd.items() if name != "p/one"}
+    others["q/sum"] = {
+        key: round_to(DTYPE, (0.83 * one.astype("f8") + 0.17 * herd["p/three"][key]).astype("f4"))
+        for key, one in herd["p/one"].items()
+    }
+    assert settled(others, herd["p/one"]) is None
+
+
+def test_task_vectors_that_weigh_more_than_one_are_no_sum_of_parents_unless_replayed():
+    far = far_apart()
+    names = ("p/one", "p/two", "z/base")
+    assert settled(far, summed(far, names, shares=(0.62, 0.58, -0.2))) is None
+    assert settled(far, summed(far, names, shares=(0.46, 0.44, 0.1))) is not None
+
+
+def test_a_sum_that_is_one_model_to_a_fortieth_is_that_model_changed():
+    far = far_apart()
+    few, some = (summed(far, ("p/one", "p/two"), shares=(1 - w, w)) for w in (0.025, 0.1))
+    assert settled(far, few) is None
+    assert settled(far, some).kind is Kind.MERGE
+
+
+def picked(first, second, share, seed=3):
+    """Words of two models, chosen at random."""
+    rng = np.random.default_rng(seed)
+    return {key: np.where(rng.random(a.shape) < share, second[key], a) for key, a in first.items()}
+
+
+def test_a_fusion_whose_choice_of_words_is_not_known_is_a_merge_of_the_two(herd):
+    found = settled(herd, picked(herd["p/one"], herd["p/five"], 0.2))
+    assert (found.kind, found.grade) == (Kind.MERGE, Grade.INFERRED)
+    assert shares(found) == pytest.approx({"p/one": 0.8, "p/five": 0.2}, abs=0.05)
+
+
+def test_a_step_between_two_that_changed_few_words_each_is_no_fusion_of_them():
+    h = Herd(31)
+    base = stored(h.founder(layers=2))
+    other, large = stored(h.founder(layers=2)), h.train(base, 0.02, text=1)
+    between = picked(base, large, 0.06)
+    after = picked(between, h.train(between, 0.02, text=2), 0.06, seed=4)
+    models = {"z/base": base, "x/other": other, "p/after": after}
+    assert settled(models, between) is None

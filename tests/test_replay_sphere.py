@@ -388,7 +388,7 @@ def strange(kind):
 @pytest.mark.parametrize("kind", ["zeros", "equal", "nan", "constant", "one tensor"])
 def test_strange_parents_give_a_recipe_or_none(replay, kind):
     pool = pool_of(strange(kind), lambda key, v: round_to("BF16", (v[0] + v[1]) / 2))
-    mixture = Mixture(("a", "b"), np.full((len(pool.keys), 2), 0.5), 1.0, 0.0)
+    mixture = Mixture(("a", "b"), np.full((len(pool.keys), 2), 0.5), 1.0, 0.0, 0.0, np.inf)
     found = replay(pool, "child", "BF16", mixture, ["base"])
     if found is not None:
         assert 0 <= found.match <= 1

@@ -56,6 +56,28 @@ def test_the_one_that_its_relatives_are_laid_out_like_is_the_original(family, na
     assert "laid out" in found.note
 
 
+def with_gains_moved(weights: Weights, rng: np.random.Generator) -> Weights:
+    gains = rng.uniform(0.5, 2.0, next(iter(weights.values())).shape[-1]).astype(np.float32)
+    return {
+        key: values * gains
+        if key.role == "ffn_norm"
+        else values / gains
+        if key.role in ("up", "gate")
+        else values
+        for key, values in weights.items()
+    }
+
+
+@pytest.mark.parametrize("names", [("a/child", "z/moved"), ("z/child", "a/moved")])
+def test_the_one_that_kept_its_relatives_words_is_the_original_of_a_rescaled_copy(family, names):
+    child, moved = names
+    rescaled = stored(with_gains_moved(family.child, np.random.default_rng(1)))
+    models = {child: family.child, moved: rescaled, "f/base": family.base}
+    found = infer(models | {"s/sibling": family.sibling})[moved]
+    assert (found.kind, found.grade) == (Kind.PERMUTED, Grade.INFERRED)
+    assert [share.parent for share in found.parents] == [child]
+
+
 def test_without_relatives_one_of_the_two_is_a_tie_and_the_other_its_founder(family):
     found = infer({"a/child": family.child, "z/moved": family.moved})
     tied = [one for one in found.values() if one.kind is Kind.PERMUTED]

@@ -230,6 +230,13 @@ def test_a_direction_in_a_block_of_rows_is_seen_without_its_arrow():
     assert (found.kind, found.evidence[0].value) == (Kind.ABLITERATED, None)
 
 
+@pytest.mark.parametrize("share", [0.7, 1.0, 1.5])
+def test_even_in_a_block_of_rows_the_model_that_lost_a_direction_is_the_child(share):
+    cleaned = without(BASE, [DIRECTION], share=share)
+    assert change(cleaned, BASE, rows=24).kind is Kind.ABLITERATED
+    assert change(BASE, cleaned, rows=24).kind is not Kind.ABLITERATED
+
+
 @pytest.mark.parametrize("rows", [None, 24])
 def test_shrinkage_added_directions_and_adapters_of_rank_one_are_no_abliteration(rows):
     shrunk = {key: 0.9 * v if key.role in ("o", "down") else v for key, v in BASE.items()}

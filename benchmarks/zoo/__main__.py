@@ -28,6 +28,13 @@ def main() -> int:
     building.add_argument(
         "--configurations", nargs="+", choices=CONFIGURATIONS, default=CONFIGURATIONS
     )
+    building.add_argument(
+        "--splits",
+        nargs="+",
+        choices=sorted(set(SPLITS)),
+        default=sorted(set(SPLITS)),
+        help="families of these splits only, as the whole plan has them",
+    )
     building.add_argument("--effort", type=float, default=1.0, help="factor on training steps")
     building.set_defaults(do=_build)
     telling = commands.add_parser("report", help="changes, losses, cosines of siblings' changes")
@@ -50,9 +57,10 @@ def main() -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    nodes = plan(
+    whole = plan(
         arguments.seed, arguments.founders, tuple(arguments.configurations), arguments.effort
     )
+    nodes = tuple(node for node in whole if node.split in arguments.splits)
     print(_summary(nodes), file=sys.stderr)
     if arguments.dry_run:
         return 0

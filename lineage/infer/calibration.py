@@ -65,9 +65,9 @@ WITNESSES: Final[Mapping[str, Witness]] = {
     "small_change": Witness("relative_change", _smallness),
     # In units of four, as large as other witnesses are, so that one penalty fits all.
     "points_forward": Witness("direction_log_odds", lambda odds: _clip(odds, -10.0, 10.0) / 4),
-    # From the least that makes a finding (lineage.infer.merges, .settle.quantised) to all words.
+    # From the least that makes a finding (lineage.infer.settle) to all words.
     "words_replayed": Witness("words_replayed", lambda share: _clip((share - 0.97) / 0.03)),
-    "words_fitted": Witness("words_fitted", lambda share: _clip((share - 0.97) / 0.03)),
+    "words_fitted": Witness("words_fitted", _clip),
     "codes_replayed": Witness("codes_replayed", lambda share: _clip((share - 0.6) / 0.4)),
     "adds_up": Witness("joint_shares", lambda total: 1 - _clip(abs(total - 1) / 0.6)),
 }

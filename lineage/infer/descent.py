@@ -56,6 +56,10 @@ _MIN_SHARE = 0.12
 _SHARE_ERRORS = 4.0
 _LEAST_EXPLAINED = 0.65
 """Of a child's change; on training families relatives of single-parent children reach .54."""
+_MOST_EXPLAINED = 1.1
+"""Nothing explains more than all there is: shares that do are errors that cancel."""
+_LARGEST_TOTAL = 2.0
+"""Task vectors weigh more than one together now and then, hardly ever more than two."""
 _MAX_FITTED = 24
 """Relatives that are fitted at once, those that explain most by themselves."""
 
@@ -538,9 +542,9 @@ def _trained_merge(seen: Inheritance, child: str, others: Sequence[str]) -> Desc
     if len(chosen) < 2:
         return None
     explained = seen.explained(child, movers, [float(share) for share in shares])
-    if not explained >= _LEAST_EXPLAINED:
-        return None
     total = sum(share for _, share, _ in chosen)
+    if not _LEAST_EXPLAINED <= explained <= _MOST_EXPLAINED or total > _LARGEST_TOTAL:
+        return None
     chosen.sort(key=lambda item: -item[1])
     listed = ", ".join(f"{100 * share:.0f} % of {name}" for name, share, _ in chosen)
     facts = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import networkx as nx
@@ -12,6 +12,8 @@ from lineage.model import Finding, Grade, Kind
 __all__ = ["equal_copies", "tie_equal_parents"]
 
 _DECIDED = (Grade.PROVED, Grade.INFERRED)
+_EQUAL = "the tied models have equal words"
+_EITHER = "of models with equal words nothing tells which came first"
 
 
 def equal_copies(findings: Sequence[Finding]) -> dict[str, frozenset[str]]:
@@ -31,21 +33,56 @@ def equal_copies(findings: Sequence[Finding]) -> dict[str, frozenset[str]]:
 
 
 def tie_equal_parents(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings, single parents that have equal copies made ties of all of them.
+    """The findings, with ties wherever a model and its equal could change places.
 
-    The one that was named stays first. Merges, whose recipes name every parent once, stay as they
-    are, and so do findings that list ties already.
+    A single parent that has equal copies becomes a tie of all of them, the one that was named
+    first. Of copies whose order nothing tells, one was taken for the original: it may be a copy
+    itself, and each copy may be what was made of the original's parent. Merges, whose recipes name
+    every parent once, stay as they are, and so do findings that list ties already.
     """
     alike = equal_copies(findings)
-    return [_tied(finding, alike) for finding in findings]
+    by_child = {finding.child: finding for finding in findings}
+    return [_tied(_open_copy(finding, by_child, alike), alike) for finding in findings]
 
 
-def _tied(finding: Finding, alike: dict[str, frozenset[str]]) -> Finding:
-    if len(finding.parents) != 1 or finding.ties or finding.grade not in _DECIDED:
+def _open_copy(
+    finding: Finding, by_child: Mapping[str, Finding], alike: Mapping[str, frozenset[str]]
+) -> Finding:
+    """A copy or its original, each of which may be the other."""
+    if finding.child not in alike:
+        return finding
+    others = sorted(alike[finding.child] - {finding.child})
+    originals = [
+        by_child[name]
+        for name in (finding.child, *others)
+        if name in by_child and _is_placed(by_child[name])
+    ]
+    if not originals:
+        return finding
+    (parent,) = originals[0].parents
+    if finding is originals[0]:
+        ties = (parent.parent, *others)
+        return replace(finding, grade=Grade.TIE, ties=ties, note=_also(finding.note, _EITHER))
+    if finding.kind is Kind.DUPLICATE and finding.grade is Grade.TIE:
+        return replace(finding, ties=(*finding.ties, parent.parent))
+    return finding
+
+
+def _is_placed(finding: Finding) -> bool:
+    """Whether one parent is asserted, and no copy of the model."""
+    return len(finding.parents) == 1 and not finding.ties and finding.grade in _DECIDED
+
+
+def _tied(finding: Finding, alike: Mapping[str, frozenset[str]]) -> Finding:
+    if not _is_placed(finding):
         return finding
     parent = finding.parents[0].parent
     others = sorted(alike.get(parent, frozenset()) - {parent, finding.child})
     if not others:
         return finding
-    note = "; ".join(filter(None, (finding.note, "the tied models have equal words")))
-    return replace(finding, grade=Grade.TIE, ties=(parent, *others), note=note)
+    ties = (parent, *others)
+    return replace(finding, grade=Grade.TIE, ties=ties, note=_also(finding.note, _EQUAL))
+
+
+def _also(note: str, more: str) -> str:
+    return "; ".join(filter(None, (note, more)))

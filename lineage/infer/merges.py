@@ -1,9 +1,10 @@
 """Merges: which relatives a model is a mixture of, and in what shares.
 
-A merge without later training lies in the span of its parents up to the rounding of its own dtype.
-The screen fits every tensor separately by least squares on Gram matrices (so coefficients may vary
-by layer, as SLERP gradients do) and asks how many stored words the *rounded* fit equals. A model
-that a single parent explains as well is no merge.
+A merge without masks and without later training lies in the span of its parents, up to the rounding
+of its own number type and of what the merge tool rounded on its way. The screen fits every tensor
+separately by least squares (so coefficients may vary by layer, as SLERP gradients do) and asks how
+far the fit is from the stored words, in steps of their number type, and how many of them it equals.
+A model that a single parent explains as well is no merge.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage.infer.geometry import Pool
+from lineage.infer.methods.masks import spacing
 from lineage.infer.parent_sets import parent_sets
 from lineage.weights.encodings import round_to
 
 __all__ = [
     "MIN_GAIN",
-    "MIN_MATCH",
     "Mixture",
     "best_single_match",
     "fit_mixture",
@@ -29,14 +30,24 @@ __all__ = [
 
 F64 = NDArray[np.float64]
 
-MIN_MATCH = 0.97
-"""Share of words that the rounded fit or the replayed recipe must reproduce."""
 MIN_GAIN = 0.03
-"""By how much it must beat the best single parent."""
-_PLAUSIBLE_MATCH = 0.5
+"""By how much the words of a mixture must beat those of the best single parent."""
+_LARGEST_LEFT = 0.5
+"""What a mixture may leave, in squared rounding steps.
+
+Rounding the sum leaves 1/12; number types as short as the child's, on the way, a little more.
+"""
+_SPANNED_SHARE = 0.03
+"""What a mixture may leave of the child's squared distance to its nearest relative."""
+_LEAST_SIZE = 1 / 8
+_FINEST = 2.0**-16
+"""Arithmetic of merge tools is no finer than this, in usual sizes of a tensor's words."""
 _WORTHWHILE = 0.97
 """One more member must take away at least the rest of what is left."""
 _MIN_SHARE = 0.01
+_HOPELESS = 32.0, 0.2
+"""Squared steps, and share of the distance to the nearest relative, that coefficients by runs of
+layers may leave for those by tensor to be tried: one of the two."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +60,30 @@ class Mixture:
         Tensors × parents, in the order of the pool's keys.
     match
         Share of the child's words that the rounded fit reproduces.
+    single_match
+        The same of the best single parent.
+    left
+        Mean square of what the fit leaves, in rounding steps of the child's number type.
+    single_left
+        The same of the nearest single parent.
     """
 
     parents: tuple[str, ...]
     coefficients: F64
     match: float
     single_match: float
+    left: float
+    single_left: float
+
+    @property
+    def is_spanned(self) -> bool:
+        """Whether it leaves next to nothing of what a single parent leaves.
+
+        What was trained on has something of its own left: on the train families of the proving
+        ground mixtures with positive weights leave .13 of the distance and more, unless the child
+        is a merge; merges leave .011 and less.
+        """
+        return self.left <= _SPANNED_SHARE * self.single_left
 
     def weights(self, sizes: F64) -> F64:
         """Mean coefficient of each parent over tensors, weighted by `sizes`, summing to 1.
@@ -70,11 +99,12 @@ def screen_merge(
 ) -> Iterator[Mixture]:
     """Mixtures that may have made `child`, smallest sets of parents first.
 
-    A mixture is offered when its rounded fit reproduces at least half of the words and clearly
-    more than the best single parent; whether it *is* the recipe is for the replay to say, since
-    fitted coefficients miss words that lie exactly between two stored values. At most one member
-    has a negative weight: the base of task vectors that add up to more than one. (A parent of a
-    merge is a combination of the merge and the others too, but with more of them negative.)
+    A mixture is offered when it leaves hardly more than rounding does and its rounded fit has
+    clearly more words right than the best single parent; whether it *is* the recipe is for the
+    replay to say, since fitted coefficients know nothing of what was rounded on the way. At most
+    one member has a negative weight: the base of task vectors that add up to more than one. (A
+    parent of a merge is a combination of the merge and the others too, but with more of them
+    negative.)
 
     Parameters
     ----------
@@ -90,25 +120,40 @@ def screen_merge(
     if single > 1 - MIN_GAIN:
         return
     before = np.inf
-    for chosen in parent_sets(pool, child, names)[1:]:
+    nearest, *sets = parent_sets(pool, child, names)
+    hopeless = max(_HOPELESS[0], _HOPELESS[1] * nearest.left)
+    if not any(chosen.left <= hopeless for chosen in sets):
+        return
+    single_left = fit_mixture(pool, child, nearest.members, dtype).left
+    for chosen in sets:
         if chosen.left > _WORTHWHILE * before:
             return
         before = chosen.left
         shares = np.array(chosen.shares)
         if (shares < 0).sum() > 1 or np.abs(shares).min() < _MIN_SHARE:
             continue
-        fit = fit_mixture(pool, child, chosen.members, dtype, single)
-        if fit.match >= max(_PLAUSIBLE_MATCH, single + MIN_GAIN):
+        if chosen.left > hopeless:
+            continue
+        fit = fit_mixture(pool, child, chosen.members, dtype, single, single_left)
+        if fit.left <= _LARGEST_LEFT and fit.match >= single + MIN_GAIN:
             yield fit
 
 
 def fit_mixture(
-    pool: Pool, child: str, parents: Sequence[str], dtype: str, single_match: float = 0.0
+    pool: Pool,
+    child: str,
+    parents: Sequence[str],
+    dtype: str,
+    single_match: float = 0.0,
+    single_left: float = np.inf,
 ) -> Mixture:
-    """Least-squares coefficients per tensor, and how many words their rounded sum reproduces."""
+    """Least-squares coefficients per tensor, and what of the child their sum leaves.
+
+    Coefficients add up to anything; that of a single parent is fitted too.
+    """
     c = pool.ids.index(child)
     p = [pool.ids.index(name) for name in parents]
-    rows, equal, total = [], 0, 0
+    rows, equal, total, left = [], 0, 0, 0.0
     for values in pool.values:
         target = values[c].astype(np.float64).ravel()
         basis = values[p].reshape(len(p), -1).astype(np.float64)
@@ -116,11 +161,20 @@ def fit_mixture(
         reduced = np.vstack([basis[:1], basis[1:] - basis[:1]])
         solved = np.linalg.lstsq(reduced.T, target, rcond=None)[0]
         coefficients = np.concatenate([[solved[0] - solved[1:].sum()], solved[1:]])
-        fitted = (coefficients @ basis).astype(np.float32)
-        equal += int((round_to(dtype, fitted) == values[c].ravel()).sum())
+        fitted = coefficients @ basis
+        equal += int((round_to(dtype, fitted.astype(np.float32)) == values[c].ravel()).sum())
+        left += float((((fitted - target) / _steps(values[c], dtype)) ** 2).sum())
         total += target.size
         rows.append(coefficients)
-    return Mixture(tuple(parents), np.array(rows), equal / total, single_match)
+    match = equal / total
+    return Mixture(tuple(parents), np.array(rows), match, single_match, left / total, single_left)
+
+
+def _steps(values: NDArray[np.float32], dtype: str) -> F64:
+    """Rounding steps of a tensor's words, small words counted as an eighth of the usual size."""
+    usual = float(np.sqrt(np.mean(values.astype(np.float64) ** 2))) or 1.0
+    size = np.maximum(np.abs(values).ravel(), _LEAST_SIZE * usual).astype(np.float32)
+    return np.maximum(spacing(size, dtype), _FINEST * usual)
 
 
 def best_single_match(pool: Pool, child: str, candidates: Sequence[str], dtype: str) -> float:

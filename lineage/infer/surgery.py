@@ -59,6 +59,8 @@ _LEAST_REMOVED = 0.25
 _OPPOSED = -0.95
 """Cosine between what changed along a direction and what was there."""
 _ONE_DIRECTION = 0.8
+_LEAST_THERE = 0.5
+"""Half way between the parent of a direction wholly removed, which had it, and its child."""
 _LEAST_SHARE = 0.05
 _LEAST_WRITERS = 2
 
@@ -300,7 +302,8 @@ def removed_directions(steps: Mapping[TensorKey, Step]) -> RemovedDirections | N
         first = directions[:, 0]
         others = [k for k, s in steps.items() if k not in writers and np.any(s.delta)]
         alone = all(key.role == "embed" for key in others)
-        chosen = [first] if alone and _least_share(first, deltas) >= _ONE_DIRECTION else []
+        is_one = alone and _least_share(first, deltas) >= _ONE_DIRECTION
+        chosen = [first] if is_one and _was_there(first, touched) >= _LEAST_THERE else []
     if not chosen:
         return None
     basis = np.stack(chosen, axis=1)
@@ -345,6 +348,21 @@ def _lost(direction: F64, step: Step) -> float:
     changed = direction @ step.along_outputs(step.delta)
     size = float(had @ had)
     return -float(changed @ had) / size if size > 0 else 0.0
+
+
+def _was_there(direction: F64, touched: Mapping[TensorKey, Step]) -> float:
+    """How much of what was taken away along a direction had been there, over all writers.
+
+    Of some output units S, ``r_S·W_S`` is one part of what a writer had along r. Of a random part
+    the product with what was taken away, ``λ r·W``, is ``|r_S|²`` of the whole on average: 1/λ of
+    the square of the latter's own. Seen from the child, which has ``1 − λ`` left, it is 1 − 1/λ.
+    """
+    had = taken = 0.0
+    for step in touched.values():
+        away = -(direction @ step.along_outputs(step.delta))
+        had += float(away @ (direction @ step.along_outputs(step.before)))
+        taken += float(away @ away)
+    return had / taken if taken > 0 else 0.0
 
 
 def _cosine(direction: F64, step: Step) -> float:

@@ -26,6 +26,8 @@ __all__ = ["MaskedMerge", "find_masked"]
 F64 = NDArray[np.float64]
 
 _QUICK_WORDS = 1_000
+_QUICK_PARENTS = 5
+"""The largest parents, with which bases and rules are compared: the outcomes double with each."""
 _WORDS = 3_000
 _FINAL_WORDS = 12_000
 _FLAT = 0.994
@@ -33,6 +35,8 @@ _FLAT = 0.994
 _TYPICAL_KEEP = 0.6
 _LEAST_START = 0.02
 _LEAST_SCORE = 4.0
+_HOPEFUL = 0.9
+"""Share of the words that masks must explain for all words to be asked."""
 _LEAST_GAIN = 0.02
 """By how much masks must be likelier than noise to begin with, in natural logarithms a word."""
 _WORTH = 15.0
@@ -83,10 +87,11 @@ def find_masked(
     for base in _likely_bases(pool, child, members, candidates):
         parents = [name for name in members if name != base]
         changes = changes_from(pool, child, base, parents, dtype, _QUICK_WORDS)
+        changes = changes.of(_largest(changes, _QUICK_PARENTS))
         start = np.maximum(changes.least_squares(), _LEAST_START)
         plain = fit_masks(changes, Rule.SUM, False, start, masked=False, n_last=2)
         unmasked = max(unmasked, plain.log_likelihood)
-        for rule, rescaled in _RULES if len(parents) > 1 else _RULES[:1]:
+        for rule, rescaled in _RULES if len(start) > 1 else _RULES[:1]:
             fit = fit_masks(changes, rule, rescaled, start / _TYPICAL_KEEP, n_last=2)
             # Seen from a wrong base, the true one is taken away.
             if fit.coefficients.min() > 0:
@@ -102,7 +107,8 @@ def find_masked(
         names = tuple(name for name in everyone if name not in (base, child))
         changes = changes_from(pool, child, base, names, dtype, _WORDS)
         search = _Search(base, names, changes, *first[base])
-        search.begin([names.index(name) for name in members if name != base])
+        sure = [names.index(name) for name in members if name != base]
+        search.begin([sure[i] for i in _largest(changes.of(sure), _QUICK_PARENTS)])
         while search.grow():
             pass
         search.shrink()
@@ -111,6 +117,8 @@ def find_masked(
     if not searches:
         return None
     best = max(searches, key=lambda search: search.fit.log_likelihood)
+    if best.fit.explained < _HOPEFUL:
+        return None
     return _merge(pool, child, dtype, best)
 
 
@@ -213,6 +221,13 @@ def _sure(sets: Sequence[ParentSet]) -> tuple[str, ...]:
         if larger.left > _FLAT * smaller.left:
             return smaller.members
     return sets[-1].members if len(sets) > 1 else ()
+
+
+def _largest(changes: Changes, n: int) -> list[int]:
+    """The parents whose weighted changes are largest, in their given order."""
+    sizes = np.linalg.norm(changes.parents / changes.unit, axis=1)
+    explained = sizes * np.abs(changes.least_squares())
+    return sorted(int(i) for i in np.argsort(-explained)[:n])
 
 
 def _likely_bases(

@@ -40,6 +40,8 @@ _LOOSENESS = (0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03)
 _N_LAST = 12
 _N_ROUGH = 4
 """Rounds that are for first guesses only."""
+_SETTLED = 1e-3
+"""A step of so many standard errors, or so much less noise, that changes nothing any more."""
 _STRAY = 0.01
 _FIRST_NOISE = 0.1
 _MEAN_SIZE = 2 * float(np.log(2))
@@ -177,6 +179,8 @@ def changes_from(
     dtype: str,
     n_words: int = _MAX_WORDS,
     seed: int = 0,
+    *,
+    ranked: bool = True,
 ) -> Changes:
     """Collect words of the pool's matrices, of its vectors where there are no matrices.
 
@@ -186,6 +190,8 @@ def changes_from(
         Number type of the merge: parents and base are loaded in it, and changes rounded to it.
     n_words
         About so many are drawn at random, from each tensor in proportion.
+    ranked
+        Without, `place` and `row_place` are zeros: only masks ask for them.
     """
     rng = np.random.default_rng(seed)
     c, b = pool.ids.index(child), pool.ids.index(base)
@@ -206,12 +212,13 @@ def changes_from(
         if wanted < n_all:
             some = np.sort(rng.choice(n_all, wanted, replace=False))
         target = values[c].ravel()[some]
+        unranked = np.zeros((len(p), len(some)))
         parts.append(
             Changes(
                 target.astype(np.float64) - origin.ravel()[some],
                 delta.reshape(len(p), -1)[:, some].astype(np.float64),
-                np.stack([_rank_shares(one, some) for one in size]),
-                np.stack([_rank_shares_in_rows(one, some) for one in size]),
+                np.stack([_rank_shares(one, some) for one in size]) if ranked else unranked,
+                np.stack([_rank_shares_in_rows(one, some) for one in size]) if ranked else unranked,
                 spacing(np.maximum(np.abs(target), np.abs(origin.ravel()[some])), dtype),
                 np.full(
                     len(some), max(pool.keys[t].layer, 0) * min(layers, _N_GROUPS) // max(layers, 1)
@@ -288,9 +295,13 @@ def fit_masks(
     fit = _Fit(changes, rule, rescaled, group, a, masked)
     if curves is not None:
         fit.curves = curves.copy()
-    rounds = _LOOSENESS if curves is None else _LOOSENESS[_N_ROUGH:]
-    for looseness in (*rounds, *([_LOOSENESS[-1]] * n_last)):
+    rounds = _LOOSENESS if masked and curves is None else _LOOSENESS[_N_ROUGH:]
+    for looseness in rounds:
         fit.step(looseness)
+    for _ in range(n_last):
+        # A sum without masks is soon found; masks creep, so that small steps say nothing there.
+        if fit.step(_LOOSENESS[-1]) < _SETTLED and not masked:
+            break
     return MaskFit(
         rule,
         rescaled,
@@ -335,10 +346,15 @@ class _Fit:
         left = (size * np.take_along_axis(self.curves, self.bins, axis=1)).sum(axis=1)
         return np.asarray(size.sum(axis=1) / np.maximum(left, 0.02 * size.sum(axis=1) + 1e-300))
 
-    def step(self, looseness: float) -> None:
+    def step(self, looseness: float) -> float:
         """Probabilities of all outcomes of every word, then coefficients and curves from these.
 
         Words are taken some at a time, so that what is computed of them stays in the cache.
+
+        Returns
+        -------
+        float
+            The largest move of a coefficient in standard errors, or of the noise as a share of it.
         """
         n, (n_groups, k) = len(self.changes.child), self.a.shape
         scale, at_once = self.scale(), max(1, _ENTRIES_AT_ONCE // len(self.outcomes))
@@ -348,8 +364,11 @@ class _Fit:
             some = slice(first, min(first + at_once, n))
             beyond += self._expect(some, looseness, scale, gradient, square)
         self._update_curves(self.certain)
+        was = self.noise, self.a.copy()
         self.noise = float(beyond / max(self.certain.sum(), 1e-9)) / _MEAN_SIZE
         self._update_coefficients(gradient, square)
+        moved = np.abs(self.a - was[1]) / np.maximum(self.errors, 1e-300)
+        return max(float(moved.max(initial=0.0)), abs(1 - self.noise / max(was[0], 1e-300)))
 
     def _expect(
         self, some: slice, looseness: float, scale: F64, gradient: F64, square: F64

@@ -1,9 +1,9 @@
 """Model stock (Jang et al. 2024): every tensor between its base and the mean of its parents.
 
 With N parents whose changes have the mean cosine c, ``t = N c / (1 + (N−1) c)`` and the merge is
-``t·mean + (1−t)·base``. The cosine belongs to the whole tensor; where only rows were read the
-number nearby is taken with which most words come out. There is nothing to choose in such a
-recipe but its members.
+``t·mean + (1−t)·base``. The cosine belongs to the whole tensor; where only rows were read it is
+known but nearly, and the child's own words tell t by least squares too. There is nothing to choose
+in such a recipe but its members.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _SPACING = {"BF16": 2.0**-8, "F16": 2.0**-11}
 _NEIGHBOURS = 6
 _N_ORDERS = 24
 _PLAUSIBLE = 0.5
+_ROWS_ERROR = 0.2
+"""How far rows may mislead about the t of their tensor."""
 
 
 def replay_model_stock(pool: Pool, child: str, dtype: str, members: Sequence[str]) -> Replay | None:
@@ -78,16 +80,31 @@ def _best(
     for x in loaded:
         total = round_to(dtype, total + x)
     mean = round_to(dtype, total / np.float32(len(loaded)))
-    t = _ratio(changes)
-    step = _SPACING.get(dtype, 0.0) * 2.0 ** np.floor(np.log2(max(abs(t), 1e-6)) + 1)
-    around = np.arange(-_NEIGHBOURS, _NEIGHBOURS + 1) if step else np.zeros(1)
     found = []
-    for near in around[np.argsort(np.abs(around), kind="stable")]:
-        here = round_to(dtype, np.array([t + near * step], np.float32))
+    for here in _near(
+        _ratio(changes), _least_squares(values[child] - origin, mean - origin), dtype
+    ):
         rest = round_to(dtype, np.float32(1) - here)
         given = round_to(dtype, round_to(dtype, here * mean) + round_to(dtype, rest * origin))
-        found.append((n_equal(given, values[child]), float(here[0])))
+        found.append((n_equal(given, values[child]), float(here)))
     return max(found, key=lambda one: one[0])
+
+
+def _near(ratio: float, fitted: float, dtype: str) -> F32:
+    """Numbers of a type around two estimates of t, the one the cosines give first."""
+    centres = (ratio, fitted) if abs(fitted - ratio) <= _ROWS_ERROR else (ratio,)
+    step = _SPACING.get(dtype, 0.0) * 2.0 ** np.floor(np.log2(max(abs(ratio), 1e-6)) + 1)
+    around = np.arange(-_NEIGHBOURS, _NEIGHBOURS + 1) if step else np.zeros(1)
+    around = around[np.argsort(np.abs(around), kind="stable")]
+    near = [centre + steps * step for centre in centres for steps in around]
+    return round_to(dtype, np.array(list(dict.fromkeys(near)), np.float32))
+
+
+def _least_squares(child: F32, mean: F32) -> float:
+    """The share of the parents' mean change that the child has; 0 where there is none."""
+    along = mean.ravel().astype(np.float64)
+    square = float(along @ along)
+    return float(child.ravel().astype(np.float64) @ along) / square if square else 0.0
 
 
 def _ratio(changes: F32) -> float:

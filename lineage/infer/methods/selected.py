@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,8 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_PLAUSIBLE = 0.8
-"""Share of a tensor's words from which the others are asked: what trained on keeps its base's."""
+_LEAST_MATCH = 0.97
+"""Share of the words that such a merge must give; the search ends when it no longer can."""
 _LEAST_SQUARE = 1e-6
 """Sum of mean square changes below which mergekit weights all parents alike."""
 _LEAST_DIVISOR = 1e-6
@@ -49,19 +50,27 @@ def replay_sce(
     """
     c, b = pool.ids.index(child), pool.ids.index(base)
     p = [pool.ids.index(name) for name in parents]
-    matrices = [values for values in pool.values if min(values.shape[1:]) > 1]
-    if len(p) < 2 or not matrices:
+    if len(p) < 2 or all(min(values.shape[1:]) == 1 for values in pool.values):
         return None
-    probe = max(matrices, key=lambda values: values[0].size)
-    density = _density(probe, c, b, p, dtype)
-    if _n_contained(probe, c, b, p, dtype, density)[0] < _PLAUSIBLE * probe[0].size:
-        return None
-    sizes = np.array([values[0].size for values in matrices], dtype=np.float64)
-    by_tensor = [_density(values, c, b, p, dtype) for values in matrices]
-    density = round(float(np.average(by_tensor, weights=sizes)), 2)
-    density = 1.0 if density >= _ALL else density
-    found = [_n_contained(values, c, b, p, dtype, density) for values in pool.values]
     every = np.array([values[0].size for values in pool.values], dtype=np.float64)
+    spare = (1 - _LEAST_MATCH) * every.sum()
+    tensors: dict[int, _Tensor] = {}
+    # Most models are no such merge, and the largest tensors tell.
+    for t in np.argsort(-every, kind="stable"):
+        tensor = tensors[t] = _Tensor.of(pool.values[t], c, b, p, dtype)
+        spare -= every[t] - tensor.contained(tensor.density)[0]
+        if spare < 0:
+            return None
+    matrices = [t for t, values in enumerate(pool.values) if min(values.shape[1:]) > 1]
+    by_tensor = [tensors[t].density for t in matrices]
+    density = round(float(np.average(by_tensor, weights=every[matrices])), 2)
+    density = 1.0 if density >= _ALL else density
+    found = [
+        max(
+            (tensor.contained(share) for share in (density, tensor.density)), key=lambda one: one[0]
+        )
+        for _, tensor in sorted(tensors.items())
+    ]
     weights = np.average([shares for _, shares in found], axis=0, weights=every)
     recipe: dict[str, object] = {
         "merge_method": "sce",
@@ -81,68 +90,93 @@ def replay_sce(
     )
 
 
-def _density(values: F32, child: int, base: int, parents: Sequence[int], dtype: str) -> float:
-    """Share of the varying words that were selected: the threshold that best parts kept words.
+@dataclass(frozen=True)
+class _Tensor:
+    """One tensor's words: changes of the parents from the base, how these vary, base and child."""
 
-    Only words on which the merge of everything differs from the base can tell.
-    """
-    origin = round_to(dtype, values[base]).ravel()
-    changes = _changes(values, origin, parents, dtype)
-    variance = _variance(changes, dtype)
-    given = moved(origin, _combined(changes, _weights(changes, dtype), dtype), dtype)
-    target = values[child].ravel()
-    telling = (given != origin) & (variance > 0)
-    kept = target[telling] != origin[telling]
-    if kept.all():
-        return 1.0
-    order = np.argsort(variance[telling], kind="stable")
-    # Words below the cut should be the base's, those above it should not.
-    right = np.concatenate([[0], np.cumsum(~kept[order])]) + np.concatenate(
-        [np.cumsum(kept[order][::-1])[::-1], [0]]
-    )
-    cut = int(np.argmax(right))
-    threshold = variance[telling][order][cut] if cut < len(order) else np.inf
-    return float((variance >= threshold).sum() / max((variance > 0).sum(), 1))
+    changes: F32
+    variance: F32
+    origin: F32
+    target: F32
+    dtype: str
 
+    @staticmethod
+    def of(values: F32, child: int, base: int, parents: Sequence[int], dtype: str) -> _Tensor:
+        origin = round_to(dtype, values[base]).ravel()
+        changes = _changes(values, origin, parents, dtype)
+        return _Tensor(changes, _variance(changes, dtype), origin, values[child].ravel(), dtype)
 
-def _n_contained(
-    values: F32, child: int, base: int, parents: Sequence[int], dtype: str, density: float
-) -> tuple[int, F64]:
-    """Words of one tensor that come out, or may where selection is not sure; the weights."""
-    origin = round_to(dtype, values[base]).ravel()
-    changes = _changes(values, origin, parents, dtype)
-    variance = _variance(changes, dtype)
-    target = values[child].ravel()
-    found = []
-    # Rows that were chosen for their tokens vary more, or less, than the rest of their tensor.
-    for share in dict.fromkeys((density, _density(values, child, base, parents, dtype))):
-        kept, unsure = _selected(variance, share)
-        tensor = _Tensor(changes, origin, target, kept, unsure, dtype)
-        found += [tensor.improved(_weights(changes * kept, dtype))]
-        found += [
-            tensor.improved(_fitted_weights(changes[:, kept], origin[kept], target[kept], dtype))
-        ]
-    return max(found, key=lambda one: one[0])
+    @cached_property
+    def density(self) -> float:
+        """Share of the varying words that were selected: the threshold that best parts kept words.
+
+        Only words on which the merge of everything differs from the base can tell.
+        """
+        changes, variance, dtype = self.changes, self.variance, self.dtype
+        given = moved(self.origin, _combined(changes, _weights(changes, dtype), dtype), dtype)
+        telling = (given != self.origin) & (variance > 0)
+        kept = self.target[telling] != self.origin[telling]
+        if kept.all():
+            return 1.0
+        order = np.argsort(variance[telling], kind="stable")
+        # Words below the cut should be the base's, those above it should not.
+        right = np.concatenate([[0], np.cumsum(~kept[order])]) + np.concatenate(
+            [np.cumsum(kept[order][::-1])[::-1], [0]]
+        )
+        cut = int(np.argmax(right))
+        threshold = variance[telling][order][cut] if cut < len(order) else np.inf
+        return float((variance >= threshold).sum() / max((variance > 0).sum(), 1))
+
+    def contained(self, density: float) -> tuple[int, F64]:
+        """Words that come out, or may where selection is not sure; the weights that give most.
+
+        Rows that were chosen for their tokens vary more, or less, than the rest of their tensor.
+        """
+        kept, unsure = _selected(self.variance, density)
+        count = _Count.of(self, kept, unsure)
+        fitted = _fitted_weights(
+            self.changes[:, kept], self.origin[kept], self.target[kept], self.dtype
+        )
+        found = (
+            count.improved(_weights(self.changes * kept, self.dtype)),
+            count.improved(fitted),
+        )
+        return max(found, key=lambda one: one[0])
 
 
 @dataclass(frozen=True)
-class _Tensor:
-    """One tensor's words: changes, base and child, which are selected, of which it is not sure."""
+class _Count:
+    """Counts the words of a tensor that come out; what weights do not change is known before."""
 
     changes: F32
+    agrees: Bools
     origin: F32
     target: F32
-    kept: Bools
-    unsure: Bools
     dtype: str
+    n_untouched: int
+    """Words outside of what is asked that come out anyway."""
+    may_stay: Bools
+
+    @staticmethod
+    def of(tensor: _Tensor, kept: Bools, unsure: Bools) -> _Count:
+        """What weights decide: the selected words and those of which that is not sure."""
+        untouched = tensor.origin == tensor.target
+        asked = kept | unsure
+        agrees = _agrees(tensor.changes[:, asked], tensor.dtype)
+        return _Count(
+            tensor.changes[:, asked],
+            agrees,
+            tensor.origin[asked],
+            tensor.target[asked],
+            tensor.dtype,
+            int((untouched & ~asked).sum()),
+            (untouched & unsure)[asked],
+        )
 
     def n_words(self, weights: F64) -> int:
-        given = moved(self.origin, _combined(self.changes, weights, self.dtype), self.dtype)
-        same = given == self.target
-        untouched = self.origin == self.target
-        return int(
-            (np.where(self.kept, same, untouched) | (self.unsure & (same | untouched))).sum()
-        )
+        change = _mean_of(self.changes, self.agrees, weights, self.dtype)
+        same = moved(self.origin, change, self.dtype) == self.target
+        return self.n_untouched + int((same | self.may_stay).sum())
 
     def improved(self, weights: F64) -> tuple[int, F64]:
         """Words that come out when each weight may move by its last bit."""
@@ -208,7 +242,11 @@ def _agrees(changes: F32, dtype: str) -> Bools:
 
 def _combined(changes: F32, weights: F64, dtype: str) -> F32:
     """Weighted mean of the changes that go with the sum of all."""
-    scale = np.where(_agrees(changes, dtype), weights[:, None], 0.0).astype(np.float32)
+    return _mean_of(changes, _agrees(changes, dtype), weights, dtype)
+
+
+def _mean_of(changes: F32, agrees: Bools, weights: F64, dtype: str) -> F32:
+    scale = np.where(agrees, weights[:, None], 0.0).astype(np.float32)
     total = round_to(dtype, round_to(dtype, changes * scale).sum(axis=0))
     divisor = np.maximum(round_to(dtype, scale.sum(axis=0)), _LEAST_DIVISOR).astype(np.float32)
     return round_to(dtype, total / divisor)

@@ -9,13 +9,15 @@ write them and replayed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineage.infer.geometry import Pool
 from lineage.infer.methods.arithmetic import change_of, mixed, moved
-from lineage.infer.methods.masks import Rule, changes_from, fit_masks
+from lineage.infer.methods.masks import Changes, Rule, changes_from, fit_masks
 from lineage.infer.replay import Replay, n_equal, recipe_text
 from lineage.weights.encodings import TORCH_NAMES, round_to
 
@@ -26,8 +28,13 @@ F64 = NDArray[np.float64]
 Merged = Callable[[F32, Sequence[float]], F32]
 
 _WORDS = 12_000
+_ROUGHLY = 6
+"""Every how manieth word tells whether such a merge comes near at all."""
+_PLAUSIBLE = 0.8
 _DIGITS = (1, 2, 3, 4)
 _LOST_TO_ROUNDNESS = 0.001
+_LEAST_MATCH = 0.97
+"""Share of the words that a recipe must give; its replay ends when it no longer can."""
 
 
 def replay_weighted_changes(
@@ -57,45 +64,72 @@ def replay_weighted_mean(pool: Pool, child: str, dtype: str, parents: Sequence[s
             total = (total + product).astype(np.float32)
         return round_to(dtype, total / np.float32(np.sum(np.array(weights, np.float32))))
 
-    others = _fitted(pool, child, dtype, parents[0], parents[1:])
-    fitted = [np.column_stack([1 - one.sum(axis=1), one]) for one in others]
-    match, weights = _best(pool, child, fitted, merged)
+    fitted = _fitted(pool, child, dtype, parents[0], parents[1:])
+    means = replace(
+        fitted,
+        weights=tuple(np.column_stack([1 - one.sum(axis=1), one]) for one in fitted.weights),
+    )
+    match, weights = _best(pool, child, means, merged)
     return _replay("linear", pool, parents, weights, match, dtype, None)
 
 
-def _fitted(pool: Pool, child: str, dtype: str, base: str, parents: Sequence[str]) -> list[F64]:
-    """Weights for the whole model, and by layer where every layer is a group: groups × parents."""
-    changes = changes_from(pool, child, base, parents, dtype, _WORDS)
+@dataclass(frozen=True)
+class _Fitted:
+    """Weights for the whole model, and by layer where every layer is a group: groups × parents.
+
+    `near` is the share of the asked words that the best of them brings to within a rounding step.
+    """
+
+    weights: tuple[F64, ...]
+    near: float
+
+
+def _fitted(pool: Pool, child: str, dtype: str, base: str, parents: Sequence[str]) -> _Fitted:
+    changes = changes_from(pool, child, base, parents, dtype, _WORDS, ranked=False)
+    rough = _fitted_to(pool, changes.taken(np.arange(0, len(changes.child), _ROUGHLY)))
+    return rough if rough.near < _PLAUSIBLE else _fitted_to(pool, changes)
+
+
+def _fitted_to(pool: Pool, changes: Changes) -> _Fitted:
     start = changes.least_squares()
     layers = 1 + max(key.layer for key in pool.keys)
-    found = []
+    found, near = [], 0.0
     for by_group in (False, True):
         fit = fit_masks(changes, Rule.SUM, False, start, masked=False, by_group=by_group)
         if len(fit.coefficients) in (1, layers):
             found.append(fit.coefficients)
-    return found
+            of_word = fit.coefficients[changes.group if by_group else np.zeros_like(changes.group)]
+            off = np.abs(changes.child - (of_word * changes.parents.T).sum(axis=1))
+            near = max(near, float((off <= changes.unit).mean()))
+    return _Fitted(tuple(found), near)
 
 
-def _best(pool: Pool, child: str, fitted: Sequence[F64], merged: Merged) -> tuple[float, F64]:
-    """The roundest of the weights that give most words."""
+def _best(pool: Pool, child: str, fitted: _Fitted, merged: Merged) -> tuple[float, F64]:
+    """The roundest of the weights that give most words; a match of 0 where none gives enough."""
+    if fitted.near < _PLAUSIBLE:
+        return 0.0, fitted.weights[0]
     c = pool.ids.index(child)
-    total = sum(values[0].size for values in pool.values)
+    sizes = np.array([values[0].size for values in pool.values])
+    largest_first = np.argsort(-sizes, kind="stable")
+    total = int(sizes.sum())
 
     def replayed(weights: F64) -> float:
-        equal = sum(
-            n_equal(merged(values, weights[max(key.layer, 0) % len(weights)]), values[c])
-            for key, values in zip(pool.keys, pool.values, strict=True)
-        )
-        return float(equal / total)
+        spare = (1 - _LEAST_MATCH) * total
+        for t in largest_first:
+            key, values = pool.keys[t], pool.values[t]
+            given = merged(values, weights[max(key.layer, 0) % len(weights)])
+            spare -= int(sizes[t]) - n_equal(given, values[c])
+            if spare < 0:
+                return 0.0
+        return _LEAST_MATCH + spare / total
 
-    tried = [
-        (replayed(np.round(one, digits)), np.round(one, digits))
-        for one in fitted
-        for digits in _DIGITS
-        if np.round(one, digits).any(axis=1).all()
-    ]
-    if not tried:
-        return 0.0, fitted[0]
+    tried = [(0.0, fitted.weights[0])]
+    for one, digits in product(fitted.weights, _DIGITS):
+        weights = np.round(one, digits)
+        if weights.any(axis=1).all():
+            tried.append((replayed(weights), weights))
+            if tried[-1][0] >= 1 - _LOST_TO_ROUNDNESS:
+                break
     most = max(match for match, _ in tried)
     return next(one for one in tried if one[0] >= most - _LOST_TO_ROUNDNESS)
 

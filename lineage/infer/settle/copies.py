@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lineage.infer.identity import Copy, find_copy
 from lineage.infer.quantised import is_quantised
@@ -27,9 +28,13 @@ from lineage.weights.fingerprint import Fingerprint
 
 __all__ = ["seniority", "settle_copies", "settle_duplicates"]
 
+F64 = NDArray[np.float64]
+
 _LAYOUT_LOG_ODDS = 3.0
 _SAME_LAYOUT = 0.75
 """Mean cosine of matrices: a model trained on keeps it, moved units or turned bases do not."""
+_WORDS_KEPT = 0.03
+"""By how much one of two copies must have more words in common with all relatives together."""
 
 
 def settle_duplicates(family: OpenFamily) -> None:
@@ -71,31 +76,46 @@ def _may_be_original(family: OpenFamily, parent: str, child: str) -> bool:
 
 
 def _log_odds_by_layout(family: OpenFamily, parent: str, child: str) -> float:
-    """Log-odds that the other models of a family follow the layout of `parent`.
+    """Log-odds that the other models of a family follow the layout, or the scale, of `parent`.
 
-    Whoever moves units or turns a basis makes one odd model; its relatives, the original's parents
-    and children, keep theirs.
+    Whoever moves units, turns a basis or rescales makes one odd model; its relatives, the
+    original's parents and children, keep their units in place and many of their words as they are.
     """
-    others = [name for name in family.members if name not in (parent, child)]
-    like_parent, like_child = (
-        sum(_same_layout(family.members[name], family.members[other]) for other in others)
-        for name in (parent, child)
-    )
-    return _LAYOUT_LOG_ODDS * float(np.sign(like_parent - like_child))
-
-
-def _same_layout(a: Fingerprint, b: Fingerprint) -> bool:
-    """Whether two models hold the same units at the same places, changed by training at most."""
-    cosines = []
-    for key in a.samples.keys() & b.samples.keys():
-        x, y = (
-            values.astype(np.float64).ravel()
-            for values in common_rows(a.samples[key], b.samples[key])
+    others = [family.members[name] for name in family.members if name not in (parent, child)]
+    for likeness, least in ((_same_layout, 1.0), (_kept_words, _WORDS_KEPT)):
+        like_parent, like_child = (
+            sum(likeness(family.members[name], other) for other in others)
+            for name in (parent, child)
         )
+        if abs(like_parent - like_child) >= least:
+            return _LAYOUT_LOG_ODDS * float(np.sign(like_parent - like_child))
+    return 0.0
+
+
+def _same_layout(a: Fingerprint, b: Fingerprint) -> float:
+    """1 if two models hold the same units at the same places, changed by training at most."""
+    cosines = []
+    for x, y in _matrices(a, b):
         size = float(np.linalg.norm(x) * np.linalg.norm(y))
-        if len(a.samples[key].shape) == 2 and size > 0:
-            cosines.append(float(x @ y) / size)
-    return bool(cosines) and float(np.mean(cosines)) > _SAME_LAYOUT
+        if size > 0:
+            cosines.append(float((x * y).sum()) / size)
+    return float(bool(cosines) and float(np.mean(cosines)) > _SAME_LAYOUT)
+
+
+def _kept_words(a: Fingerprint, b: Fingerprint) -> float:
+    """Share of the words of two models' matrices that are equal."""
+    pairs = list(_matrices(a, b))
+    n_words = sum(x.size for x, _ in pairs)
+    return sum(int((x == y).sum()) for x, y in pairs) / n_words if n_words else 0.0
+
+
+def _matrices(a: Fingerprint, b: Fingerprint) -> Iterator[tuple[F64, F64]]:
+    """Values of the rows that two models have in common, matrix by matrix."""
+    for key in sorted(a.samples.keys() & b.samples.keys()):
+        if len(a.samples[key].shape) == 2:
+            x, y = common_rows(a.samples[key], b.samples[key])
+            if x.shape == y.shape:
+                yield x.astype(np.float64), y.astype(np.float64)
 
 
 def _copy_finding(family: OpenFamily, child: str, parent: str, copy: Copy) -> Finding:

@@ -158,14 +158,28 @@ class _Layers(NamedTuple):
 
 
 def _is_stack(family: OpenFamily, origin: LayerOrigin) -> bool:
-    """Whether runs of layers of several models make a deeper one."""
+    """Whether layers of several models make a deeper one.
+
+    What was cut from one model has one embedding, and in turns all of its layers: there only runs
+    of layers tell a stack.
+    """
     depth = len(origin.layer_map)
     steps = [
         (one.parent, one.parent_layer + 1) == (following.parent, following.parent_layer)
         for one, following in pairwise(origin.layer_map)
     ]
     is_deeper = all(family.members[name].n_layers < depth for name in origin.parents)
-    return len(origin.parents) > 1 and is_deeper and 2 * (1 + steps.count(False)) <= depth
+    has_runs = 2 * (1 + steps.count(False)) <= depth
+    return len(origin.parents) > 1 and is_deeper and (has_runs or _are_apart(family, origin))
+
+
+def _are_apart(family: OpenFamily, origin: LayerOrigin) -> bool:
+    """Whether no two parents have the same words outside of their layers."""
+    outside = [
+        tuple(sample.words for key, sample in sorted(member.samples.items()) if key.layer < 0)
+        for member in (family.members[name] for name in origin.parents)
+    ]
+    return all(outside) and len(set(outside)) == len(outside)
 
 
 def _has_one_parent(_: OpenFamily, origin: LayerOrigin) -> bool:

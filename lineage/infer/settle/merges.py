@@ -1,22 +1,22 @@
 """Merges: those that replay, those whose masks can be told, those that free coefficients give.
 
-First weighted sums, on the line or the sphere; then, with these merges out of the way, such sums
-again and what decides word by word: another merge of the same parents would else be taken for one
-of them.
+First weighted sums that replay, on the line or the sphere; then, with these merges out of the way,
+such sums again, sums that no recipe here replays, and what decides word by word: another merge of
+the same parents would else be taken for one of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lineage.infer.geometry import Pool
 from lineage.infer.merges import (
     MIN_GAIN,
-    MIN_MATCH,
     Mixture,
     best_single_match,
     screen_merge,
@@ -47,6 +47,10 @@ _MOST_EQUIVALENT = 5
 _WORTHWHILE = 0.97
 _NEARLY_A_SUM = 0.8
 """Match of free coefficients below which merges on the sphere are not tried: they are sums too."""
+_MOST_OF_ONE = 0.95
+"""Share from which a mixture is one model, changed."""
+_APART = 0.5
+"""Share of words in which the parents of a fusion agree at most."""
 _MASKED_GAIN = 0.15
 """By how much masks must be likelier than noise to be believed, in natural logarithms a word."""
 _LARGEST_NOISE = 0.03
@@ -61,23 +65,51 @@ _ABOUT_THAT_DENSITY = "the densities are told to about a hundredth: verify the r
 def settle_merges(family: OpenFamily, pool: Pool) -> None:
     """Settle merges that a recipe, masks, or free coefficients per tensor reproduce."""
     able = [name for name in pool.ids if _can_be_mixed(pool, name)]
-    for settle in (_weighted_sum, _weighted_sum_of_plain, _word_by_word):
-        inside_out: list[str] = []
-        for child in able:
-            if child in family.findings:
-                continue
-            finding = settle(family, pool, child, _candidates(family, able, child))
-            if finding is None:
-                continue
-            # A parent is its merge less the others: only what is still open then is such a sum.
-            if min(share.weight for share in finding.parents) < 0:
-                inside_out.append(child)
-            else:
-                family.settle(finding)
-        for child in inside_out:
-            finding = settle(family, pool, child, _candidates(family, able, child))
-            if finding is not None:
-                family.settle(finding)
+    for settle in (_weighted_sum, _weighted_sum_of_plain, _word_by_word, _spanned, _masked):
+        found = _settle_by(settle, family, pool, able, able)
+    if not found:
+        return
+    # Merges that were found last stood among the candidates of what was asked before them.
+    misled = [
+        child
+        for child in able
+        if child not in family.findings
+        and found & _offered(pool, child, [*found, *_plain_candidates(family, able, child)])
+    ]
+    _settle_by(_masked, family, pool, able, misled)
+
+
+Settle = Callable[[OpenFamily, Pool, str, Sequence[str]], Finding | None]
+
+
+def _settle_by(
+    settle: Settle, family: OpenFamily, pool: Pool, able: Sequence[str], asked: Sequence[str]
+) -> set[str]:
+    """Settle the models asked that are open still, in one way; those that were."""
+    found: set[str] = set()
+    inside_out: list[str] = []
+    for child in asked:
+        if child in family.findings:
+            continue
+        finding = settle(family, pool, child, _candidates(family, able, child))
+        if finding is None:
+            continue
+        # A parent is its merge less the others: only what is still open then is such a sum.
+        if min(share.weight for share in finding.parents) < 0:
+            inside_out.append(child)
+        else:
+            family.settle(finding)
+            found.add(child)
+    for child in inside_out:
+        finding = settle(family, pool, child, _candidates(family, able, child))
+        if finding is not None:
+            family.settle(finding)
+            found.add(child)
+    return found
+
+
+def _offered(pool: Pool, child: str, candidates: Sequence[str]) -> set[str]:
+    return {name for one in parent_sets(pool, child, candidates) for name in one.members}
 
 
 def _can_be_mixed(pool: Pool, name: str) -> bool:
@@ -98,6 +130,10 @@ def _candidates(family: OpenFamily, able: Sequence[str], child: str) -> list[str
     ]
 
 
+def _plain_candidates(family: OpenFamily, able: Sequence[str], child: str) -> list[str]:
+    return _without_merges(family, _candidates(family, able, child))
+
+
 def _weighted_sum(
     family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
 ) -> Finding | None:
@@ -105,27 +141,37 @@ def _weighted_sum(
     central = dict(zip(pool.ids, pool.squared_distance.sum(axis=0), strict=True))
     oldest = sorted(candidates, key=lambda name: (birth(family.dates, name)[0], central[name]))
     dtype = family.members[child].dtype
-    best: tuple[Replay, Mixture] | None = None
     for mixture in screen_merge(pool, child, candidates, dtype):
         # The recipe that reproduces most words; the simplest where two do equally well.
         replays = _replays(pool, child, dtype, mixture, oldest[:_TRIED_BASES])
         replayed = max(replays, key=lambda replay: replay.match)
-        match = max(replayed.match, mixture.match)
-        if match < MIN_MATCH or match - mixture.single_match < MIN_GAIN:
+        if replayed.match < _PROVED_REPLAY:
             continue
-        if replayed.match < _PROVED_REPLAY and _takes_away(pool, mixture):
-            continue
-        if best is None or replayed.match > best[0].match + MIN_GAIN / 10:
-            best = replayed, mixture
-        if best[0].match >= _PROVED_REPLAY:
-            break
-    if best is None:
-        return None
-    finding = _mixture_finding(pool, child, *best)
-    if finding.grade is not Grade.PROVED:
-        return finding
-    others = _replays(pool, child, dtype, best[1], oldest[:_TRIED_BASES], all_of_them=True)
-    return replace(finding, evidence=(*finding.evidence, *_equivalents(best[0], others)))
+        found = _proved(child, replayed, (_replayed_fact(replayed), *_fitted_facts(mixture)))
+        others = _replays(pool, child, dtype, mixture, oldest[:_TRIED_BASES], all_of_them=True)
+        return replace(found, evidence=(*found.evidence, *_equivalents(replayed, others)))
+    return None
+
+
+def _spanned(
+    family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
+) -> Finding | None:
+    """A sum that no recipe here replays: of what is no merge if possible, else of anything."""
+    dtype = family.members[child].dtype
+    plain = _without_merges(family, candidates)
+    for names in (plain, candidates)[: 1 if len(plain) == len(candidates) else 2]:
+        for mixture in screen_merge(pool, child, names, dtype):
+            weights = _mean_weights(pool, mixture)
+            if mixture.is_spanned and min(weights) > 0 and max(weights) <= _MOST_OF_ONE:
+                shares = _shares(mixture.parents, weights)
+                facts = _fitted_facts(mixture)
+                return Finding(child, Kind.MERGE, Grade.INFERRED, shares, evidence=facts)
+    return None
+
+
+def _mean_weights(pool: Pool, mixture: Mixture) -> tuple[float, ...]:
+    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
+    return tuple(map(float, mixture.weights(sizes)))
 
 
 def _equivalents(best: Replay, tried: Iterable[Replay]) -> Iterator[Evidence]:
@@ -148,16 +194,6 @@ def _equivalents(best: Replay, tried: Iterable[Replay]) -> Iterator[Evidence]:
         )
 
 
-def _takes_away(pool: Pool, mixture: Mixture) -> bool:
-    """Whether a member has a negative weight, as a base has whose task vectors weigh over one.
-
-    Seen from the base, its merge stands so among the parents. Only an exact replay tells the two
-    apart: the merge was rounded last.
-    """
-    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
-    return bool(mixture.weights(sizes).min() < 0)
-
-
 def _weighted_sum_of_plain(
     family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
 ) -> Finding | None:
@@ -173,23 +209,21 @@ def _without_merges(family: OpenFamily, candidates: Sequence[str]) -> list[str]:
     ]
 
 
-def _mixture_finding(pool: Pool, child: str, best: Replay, mixture: Mixture) -> Finding:
-    """The finding if a recipe, or free coefficients per tensor, reproduce the child."""
-    facts = (
-        _replayed_fact(best),
+def _fitted_facts(mixture: Mixture) -> tuple[Evidence, ...]:
+    return (
         Evidence(
             "words_fitted",
             mixture.match,
             f"free coefficients per tensor give {100 * mixture.match:.2f} %, the best single "
             f"parent {100 * mixture.single_match:.2f} %",
         ),
+        Evidence(
+            "left_by_sum",
+            mixture.left,
+            f"they leave {mixture.left:.3f} squared rounding steps a word, the nearest single "
+            f"parent {mixture.single_left:.3g}",
+        ),
     )
-    if best.match >= _PROVED_REPLAY:
-        return _proved(child, best, facts)
-    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
-    weights = tuple(map(float, mixture.weights(sizes)))
-    best = replace(best, parents=mixture.parents, weights=weights)
-    return Finding(child, Kind.MERGE, Grade.INFERRED, _shares(best), evidence=facts)
 
 
 def _proved(child: str, best: Replay, facts: tuple[Evidence, ...]) -> Finding:
@@ -197,7 +231,7 @@ def _proved(child: str, best: Replay, facts: tuple[Evidence, ...]) -> Finding:
         child,
         Kind.MERGE,
         Grade.PROVED,
-        _shares(best),
+        _shares(best.parents, best.weights),
         base=best.base,
         method=best.method,
         evidence=facts,
@@ -211,13 +245,12 @@ def _replayed_fact(best: Replay) -> Evidence:
     return Evidence("words_replayed", best.match, words)
 
 
-def _shares(best: Replay) -> tuple[ParentShare, ...]:
+def _shares(parents: Sequence[str], weights: Sequence[float]) -> tuple[ParentShare, ...]:
     """Weights as shares of their sum, the largest first."""
-    total = sum(best.weights)
+    total = sum(weights)
     total = total if abs(total) > 1e-9 else 1.0
     shares = (
-        ParentShare(name, weight / total)
-        for name, weight in zip(best.parents, best.weights, strict=True)
+        ParentShare(name, weight / total) for name, weight in zip(parents, weights, strict=True)
     )
     return tuple(sorted(shares, key=lambda share: -share.weight))
 
@@ -275,18 +308,51 @@ def _from_a_base(
 def _word_by_word(
     family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
 ) -> Finding | None:
-    """Model stock, SCE, NearSwap, Arcee Fusion, and merges with masks."""
+    """Model stock, SCE, NearSwap, Arcee Fusion, and what else takes each word from one of two."""
     dtype = family.members[child].dtype
-    open_names = _without_merges(family, candidates)
-    if best_single_match(pool, child, open_names, dtype) > 1 - MIN_GAIN:
-        return None
-    sets = parent_sets(pool, child, open_names)
+    sets = _sets(family, pool, child, candidates)
     if len(sets) < 2:
         return None
     found = _deterministic(pool, child, dtype, sets)
     if found is not None and found.match >= _PROVED_REPLAY:
         return _proved(child, found, (_replayed_fact(found),))
-    merge = find_masked(pool, child, dtype, sets, open_names)
+    return _chosen_words(pool, child, sets[1].members)
+
+
+def _chosen_words(pool: Pool, child: str, pair: Sequence[str]) -> Finding | None:
+    """Every word one of two models' that agree in few: some fusion, whatever chose the words."""
+    a, b, c = (pool.ids.index(name) for name in (*pair, child))
+    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
+
+    def share(which: Callable[[NDArray[np.float32]], NDArray[np.bool_]]) -> float:
+        return float(sum(which(values).sum() for values in pool.values) / sizes.sum())
+
+    first, second = share(lambda v: v[a] == v[c]), share(lambda v: v[b] == v[c])
+    alike = share(lambda v: v[a] == v[b])
+    either = share(lambda v: (v[a] == v[c]) | (v[b] == v[c]))
+    # A step between the two, that kept most words of one and handed on most, is alike to both.
+    if either < _PROVED_REPLAY or alike > _APART:
+        return None
+    fact = Evidence(
+        "words_of_two",
+        either,
+        f"{100 * either:.2f} % of the words are one parent's or the other's, who agree in "
+        f"{100 * alike:.1f} %",
+    )
+    own = np.array([first, second]) - (first + second - either)
+    shares = _shares(pair, tuple(map(float, own)))
+    return Finding(child, Kind.MERGE, Grade.INFERRED, shares, evidence=(fact,))
+
+
+def _masked(
+    family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
+) -> Finding | None:
+    """Merges that keep some words of a parent's change and drop others."""
+    dtype = family.members[child].dtype
+    sets = _sets(family, pool, child, candidates)
+    if len(sets) < 2:
+        return None
+    merge = find_masked(pool, child, dtype, sets, _without_merges(family, candidates))
     if merge is None or not _believed(merge):
         return None
     selected = replay_sce(pool, child, dtype, merge.base, merge.parents)
@@ -298,7 +364,18 @@ def _word_by_word(
         # Words near the threshold fit either way, so the density is told to a hundredth or so.
         proved = _proved(child, trimmed, (_replayed_fact(trimmed), *facts))
         return replace(proved, grade=Grade.INFERRED, note=_ABOUT_THAT_DENSITY)
-    return _masked_finding(child, merge, facts)
+    found = _masked_finding(child, merge, facts)
+    return None if max(share.weight for share in found.parents) > _MOST_OF_ONE else found
+
+
+def _sets(
+    family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
+) -> tuple[ParentSet, ...]:
+    """What least squares offers among models that are no merges; nothing to a copy."""
+    names = _without_merges(family, candidates)
+    if best_single_match(pool, child, names, family.members[child].dtype) > 1 - MIN_GAIN:
+        return ()
+    return parent_sets(pool, child, names)
 
 
 def _deterministic(pool: Pool, child: str, dtype: str, sets: Sequence[ParentSet]) -> Replay | None:
