@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lineage.infer.equal_copies import tie_equal_parents
+from lineage.infer.equal_copies import equal_copies, tie_equal_parents
 from lineage.model import Finding, Grade, Kind, ParentShare
 
 
@@ -44,3 +44,4 @@ def test_of_copies_without_order_each_may_be_the_one_that_the_parent_made():
     assert (first.grade, first.ties) == (Grade.TIE, ("z", "b"))
     assert "which came first" in first.note
     assert (copy.kind, copy.ties) == (Kind.DUPLICATE, ("a", "z"))
+    assert equal_copies([origin, first, copy])["a"] == {"a", "b"}

@@ -24,7 +24,8 @@ def equal_copies(findings: Sequence[Finding]) -> dict[str, frozenset[str]]:
     same = nx.Graph()
     for finding in findings:
         if finding.kind is Kind.DUPLICATE and finding.grade in (Grade.TIE, Grade.ABSTAIN):
-            others = (*(share.parent for share in finding.parents), *finding.ties)
+            # The ties of a copy that was placed may hold what its original was made of.
+            others = tuple(share.parent for share in finding.parents) or finding.ties
             same.add_edges_from((finding.child, other) for other in others)
     found: dict[str, frozenset[str]] = {}
     for alike in map(frozenset, nx.connected_components(same)):
