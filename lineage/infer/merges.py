@@ -80,8 +80,8 @@ class Mixture:
         """Whether it leaves next to nothing of what a single parent leaves.
 
         What was trained on has something of its own left: on the train families of the proving
-        ground mixtures with positive weights leave .13 of the distance and more, unless the child
-        is a merge; merges leave .011 and less.
+        ground mixtures with positive weights leave .14 of the distance and more, unless the child
+        is a merge without masks; those leave .011 and less.
         """
         return self.left <= _SPANNED_SHARE * self.single_left
 
