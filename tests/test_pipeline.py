@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from crawler.hub_server import Faults, running_hub
 from lineage.errors import HerdbookError, HomeError, NotFoundError
+from lineage.infer.assemble import Inference
 from lineage.infer.truth import read_truth
 from lineage.model import Kind, PairVerdict
 from lineage.pipeline.audit import audit
@@ -315,6 +316,33 @@ def test_killing_the_fingerprint_stage_loses_nothing_finished(pocket, tmp_path):
     assert report.n_failed == 0
     n_readable = rows(home, "SELECT count(DISTINCT repo_id) FROM fingerprint WHERE digest NOTNULL")
     assert n_readable == [(report.n_kept + report.n_read,)]
+
+
+@pytest.mark.parametrize("ignore_claims", [False, True])
+def test_of_many_models_declared_pairs_are_asked_and_stored_sketches_used(
+    pocket, tmp_path, monkeypatch, ignore_claims
+):
+    home = Home(tmp_path / "home")
+    with running_hub(small_hub(pocket, tmp_path / "hub")) as endpoint:
+        crawl(home, endpoint)
+        fingerprint(home, endpoint)
+    given = {}
+
+    def spy(fingerprints, *_, sketches, asked):
+        given.update(names={one.repo_id for one in fingerprints}, sketches=sketches, asked=asked)
+        return Inference((), ())
+
+    monkeypatch.setattr("lineage.pipeline.infer.infer_lineage", spy)
+    monkeypatch.setattr("lineage.pipeline.infer.ALL_PAIRS_UP_TO", len(FAMILY) - 1)
+    infer(home, ignore_claims=ignore_claims)
+    assert set(given["sketches"]) == given["names"] == set(FAMILY)
+    declared = rows(home, "SELECT DISTINCT child, parent FROM claim ORDER BY ALL")
+    assert given["asked"] == (() if ignore_claims else tuple(declared))
+    assert declared
+    monkeypatch.setattr("lineage.pipeline.infer.ALL_PAIRS_UP_TO", len(FAMILY))
+    infer(home, ignore_claims=ignore_claims)
+    if not ignore_claims:  # else nothing changed, and nothing is inferred again
+        assert (given["sketches"], given["asked"]) == (None, ())
 
 
 def test_infer_without_fingerprints_says_what_to_run(tmp_path):

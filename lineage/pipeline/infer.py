@@ -7,9 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
 
 from lineage.errors import NotFoundError
-from lineage.infer.assemble import infer_lineage
+from lineage.infer.assemble import ALL_PAIRS_UP_TO, infer_lineage
 from lineage.pipeline.inference_code import inference_code
 from lineage.pipeline.progress import talk
 from lineage.store.findings import (
@@ -19,11 +23,14 @@ from lineage.store.findings import (
     replace_pairs,
 )
 from lineage.store.fingerprint_ledger import LedgerRow, fingerprint_rows
-from lineage.store.fingerprint_parts import read_fingerprints
+from lineage.store.fingerprint_parts import read_fingerprints, read_sketches
 from lineage.store.home import Home
 from lineage.store.runs import last_inputs, record_run
-from lineage.store.snapshots import latest_snapshots
+from lineage.store.snapshots import latest_snapshots, standing_claims
 from lineage.weights.probe import SCHEME
+
+if TYPE_CHECKING:
+    from lineage.weights.sketch import ModelSketch
 
 __all__ = ["InferReport", "infer"]
 
@@ -44,7 +51,9 @@ def infer(home: Home, *, ignore_claims: bool = False, parts: str | None = None) 
     """Infer the origin of every fingerprinted model and record what changed.
 
     The weights alone are asked: claims play no part in findings, with or without `ignore_claims`,
-    which is recorded so that an evaluation can show it. Upload dates and likes are witnesses.
+    which is recorded so that an evaluation can show it. Of so many models that not all pairs are
+    tested, the declared ones are tested last, so that claims can be judged; `ignore_claims` leaves
+    them out. Upload dates and likes are witnesses.
     Where fingerprints, witnesses and the code of the inference are those of the last run, its
     findings stand and nothing is computed.
 
@@ -70,7 +79,10 @@ def infer(home: Home, *, ignore_claims: bool = False, parts: str | None = None) 
         snapshots = latest_snapshots(connection)
         dates = {snapshot.ref.repo_id: snapshot.created_at for snapshot in snapshots}
         likes = {snapshot.ref.repo_id: snapshot.likes for snapshot in snapshots}
-        inputs = _inputs_digest(rows, dates, likes)
+        # Of many models candidate pairs only are tested: a declared pair may not be among them.
+        are_many = len(rows) > ALL_PAIRS_UP_TO
+        declared = _declared(connection) if are_many and not ignore_claims else ()
+        inputs = _inputs_digest(rows, dates, likes, declared)
         unchanged = last_inputs(connection, "infer").get("digest") == inputs
         with record_run(
             connection,
@@ -82,8 +94,15 @@ def infer(home: Home, *, ignore_claims: bool = False, parts: str | None = None) 
                 talk("nothing changed since the last inference")
                 changed = 0
             else:
-                fingerprints = list(read_fingerprints(parts or home.fingerprints, rows))
-                found = infer_lineage(fingerprints, dates, likes, talk)
+                where = parts or home.fingerprints
+                found = infer_lineage(
+                    list(read_fingerprints(where, rows)),
+                    dates,
+                    likes,
+                    talk,
+                    sketches=_sketches(where, rows) if are_many else None,
+                    asked=declared,
+                )
                 replace_pairs(connection, run_id, found.pairs)
                 changed = replace_findings(connection, run_id, found.findings)
         findings = current_findings(connection)
@@ -102,13 +121,28 @@ def infer(home: Home, *, ignore_claims: bool = False, parts: str | None = None) 
         connection.close()
 
 
+def _declared(connection: duckdb.DuckDBPyConnection) -> tuple[tuple[str, str], ...]:
+    """Declared pairs of child and parent, each once, in order."""
+    claims = standing_claims(connection)
+    return tuple(sorted({(one.child, one.parent) for one in claims if one.parent is not None}))
+
+
+def _sketches(where: str | Path, rows: Sequence[LedgerRow]) -> dict[str, ModelSketch]:
+    """Stored sketches by model."""
+    stored = [row for row in rows if row.part is not None]
+    found = zip(stored, read_sketches(where, stored), strict=True)
+    return {row.repo_id: sketch for row, sketch in found if sketch is not None}
+
+
 def _inputs_digest(
     rows: Sequence[LedgerRow],
     dates: Mapping[str, datetime | None],
     likes: Mapping[str, int | None],
+    declared: Sequence[tuple[str, str]],
 ) -> str:
     """One digest of everything that findings are a function of, the code included."""
     digest = hashlib.sha256(inference_code().encode())
+    digest.update(repr(declared).encode() if declared else b"")
     for row in sorted(rows, key=lambda row: row.repo_id):
         witness = (row.digest, dates.get(row.repo_id), likes.get(row.repo_id))
         digest.update(repr(witness).encode())
