@@ -392,6 +392,20 @@ def test_masks_are_fitted_to_changes_of_nothing(herd):
     assert abs(fit.coefficients[0, 0]) * fit.curves[0].mean() < 0.05
 
 
+@pytest.mark.parametrize("weights", [(0.4, 0.2), (0.3, 0.4)])
+def test_of_recipes_that_are_nearly_right_the_one_that_gives_every_word_is_told(weights):
+    h = Herd(47)
+    base = stored(h.founder(layers=2))
+    parent = h.train(base, 0.003, text=1)
+    models = {"z/base": base, "p/one": parent, "p/two": h.train(parent, 0.001, text=2)}
+    merged = trimmed(models, ("p/one", "p/two"), weights, (1, 1), "sum")
+    found = settled(models, merged)
+    assert (found.method, found.grade, found.base) == ("task_arithmetic", Grade.PROVED, "z/base")
+    assert set(shares(found)) == {"p/one", "p/two"}
+    replayed = {fact.name: fact.value for fact in found.evidence}["words_replayed"]
+    assert replayed == pytest.approx(1, abs=1e-4)
+
+
 # Sums and fusions that no recipe here replays.
 
 

@@ -141,16 +141,27 @@ def _weighted_sum(
     central = dict(zip(pool.ids, pool.squared_distance.sum(axis=0), strict=True))
     oldest = sorted(candidates, key=lambda name: (birth(family.dates, name)[0], central[name]))
     dtype = family.members[child].dtype
+    best: tuple[Replay, Mixture] | None = None
+    tried: list[Replay] = []
     for mixture in screen_merge(pool, child, candidates, dtype):
-        # The recipe that reproduces most words; the simplest where two do equally well.
-        replays = _replays(pool, child, dtype, mixture, oldest[:_TRIED_BASES])
-        replayed = max(replays, key=lambda replay: replay.match)
+        # The recipe that reproduces most words; the simplest where two do about equally well.
+        replayed = max(
+            _replays(pool, child, dtype, mixture, oldest[:_TRIED_BASES]),
+            key=lambda replay: replay.match,
+        )
         if replayed.match < _PROVED_REPLAY:
             continue
-        found = _proved(child, replayed, (_replayed_fact(replayed), *_fitted_facts(mixture)))
-        others = _replays(pool, child, dtype, mixture, oldest[:_TRIED_BASES], all_of_them=True)
-        return replace(found, evidence=(*found.evidence, *_equivalents(replayed, others)))
-    return None
+        tried += _replays(pool, child, dtype, mixture, oldest[:_TRIED_BASES], all_of_them=True)
+        for one in (replayed, max(tried, key=lambda replay: replay.match)):
+            if best is None or one.match > best[0].match + _AS_GOOD:
+                best = one, mixture
+        # With a near relative for a parent a recipe gives nearly all words, and not all.
+        if best is not None and best[0].match >= 1 - _AS_GOOD:
+            break
+    if best is None:
+        return None
+    found = _proved(child, best[0], (_replayed_fact(best[0]), *_fitted_facts(best[1])))
+    return replace(found, evidence=(*found.evidence, *_equivalents(best[0], tried)))
 
 
 def _spanned(
