@@ -688,6 +688,16 @@ def test_a_killed_verification_leaves_nothing_behind(mergekit, pocket, tmp_path,
         process.communicate()
 
 
+def test_a_worker_that_is_never_told_what_to_do_removes_its_folder(tmp_path):
+    scratch = tmp_path / "herdbook-orphan"
+    scratch.mkdir()
+    (scratch / "log").touch()
+    worker = [sys.executable, "-m", "lineage.pipeline.rebuild_worker"]
+    done = subprocess.run(worker, cwd=scratch, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def until(holds, seconds=60):
     """What `holds` says once it is true, or at last."""
     tick = threading.Event()

@@ -13,6 +13,7 @@ import resource
 import shutil
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -20,12 +21,18 @@ __all__ = ["SCRATCH_PREFIX", "main"]
 
 SCRATCH_PREFIX = "herdbook-"
 """How the names of scratch folders begin."""
+_MOST_REMOVALS = 50
+_PAUSE_S = 0.1
 
 
 def main() -> int:
     """Carry out one recipe; the last line on standard error says what went wrong."""
     try:
-        job = json.loads(sys.stdin.buffer.readline())
+        line = sys.stdin.buffer.readline()
+        if not line:  # whoever started it died before it said what to do
+            _remove(_scratch(os.getcwd()))
+            return 1
+        job = json.loads(line)
         scratch = _scratch(job["scratch"])
         threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
         _limit(resource.RLIMIT_FSIZE, job["max_file_bytes"])
@@ -64,8 +71,17 @@ def _limit(what: int, most: int) -> None:
 def _end_with_parent(scratch: Path) -> None:
     while os.read(sys.stdin.fileno(), 1):  # comes to its end when the other side is closed or dead
         pass
-    shutil.rmtree(scratch, ignore_errors=True)
+    _remove(scratch)
     os._exit(1)
+
+
+def _remove(scratch: Path) -> None:
+    """Remove a folder in which another thread may still be writing."""
+    for _ in range(_MOST_REMOVALS):
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not scratch.exists():
+            return
+        time.sleep(_PAUSE_S)
 
 
 def _merge(config: dict[str, object], seed: int | None, shard_bytes: int) -> None:
