@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineage.infer.descent import resolve_family
+from lineage.infer.descent import _trained_merge, resolve_family
 from lineage.infer.geometry import Pool, make_pool
 from lineage.weights.roles import TensorKey
 from simulated import Herd, fingerprint, stored
@@ -153,3 +153,37 @@ def test_a_model_is_no_child_of_what_was_merged_from_its_own_child(herd):
     found = resolve_family(pool, free, {}, {"merged": ("below", "three")})
     parents = {one.child: [name for name, *_ in one.parents] for one in found.descents}
     assert "merged" not in {name for names in parents.values() for name in names}
+
+
+class Fitted:
+    """What a child carries of two relatives, jointly fitted: shares, and how much they explain."""
+
+    ids = ("child", "one", "two")
+    own = np.ones(3)
+    products = np.ones((1, 3, 3))
+
+    def __init__(self, shares, explained):
+        self.answer = np.array(shares), explained
+
+    def shares(self, child, movers):
+        return self.answer[0], np.full(2, 0.01)
+
+    def explained(self, child, movers, shares):
+        return self.answer[1]
+
+
+@pytest.mark.parametrize(
+    ("shares", "explained", "is_merge"),
+    [
+        ((0.5, 0.4), 0.9, True),
+        ((0.5, 0.4), 0.5, False),  # most of the change is the child's own
+        ((0.5, 0.4), 1.3, False),  # more than all there is: errors that cancel
+        ((0.9, 0.9), 1.0, True),
+        ((1.3, 1.2), 1.0, False),  # more than two models' worth
+    ],
+)
+def test_joint_shares_are_believed_where_they_explain_most_and_no_more_than_there_is(
+    shares, explained, is_merge
+):
+    found = _trained_merge(Fitted(shares, explained), "child", ("one", "two"))
+    assert (found is not None) == is_merge
