@@ -21,6 +21,7 @@ from lineage.infer.settle.family import OpenFamily
 from lineage.infer.settle.merges import settle_merges
 from lineage.model import Finding, Grade, Kind, ParentShare
 from lineage.weights.encodings import round_to
+from lineage.weights.roles import TensorKey
 from simulated import Herd, fingerprint, shapes, stored
 
 DTYPE = "BF16"
@@ -182,8 +183,42 @@ def test_a_copy_among_the_candidates_is_taken_once(herd):
 
 @pytest.mark.parametrize("candidates", [[], ["z/base"], ["z/base", "p/one"]])
 def test_sets_are_no_larger_than_what_there_is(herd, candidates):
+    merged = mixed_of(herd, {"z/base": 0.4, "p/one": 0.6})
+    members = herd | {"m/merge": merged}
+    pool = make_pool([fingerprint(n, m) for n, m in members.items()])
+    assert len(parent_sets(pool, "m/merge", candidates)) == len(candidates)
+
+
+def mixed_of(models, shares):
+    keys = next(iter(models.values()))
+    return {
+        key: round_to(DTYPE, sum(np.float32(w) * models[name][key] for name, w in shares.items()))
+        for key in keys
+    }
+
+
+def test_to_a_child_of_one_parent_its_siblings_add_nothing(herd):
     pool = make_pool([fingerprint(n, m) for n, m in herd.items()])
-    assert len(parent_sets(pool, "p/two", candidates)) == len(candidates)
+    names = [name for name in herd if name not in ("p/two", "d/child")]
+    assert [one.members for one in parent_sets(pool, "p/two", names)] == [("z/base",)]
+
+
+def test_what_lies_between_its_fine_tunes_is_no_masked_merge_of_them():
+    """Small steps, rounded: masks of many would explain nearly every word of the base."""
+    rng = np.random.default_rng(5)
+    base = {
+        TensorKey(role, layer): round_to(DTYPE, rng.normal(0, 0.1, (64, 32)).astype("f4"))
+        for role in ("q", "v", "up")
+        for layer in range(2)
+    }
+    models = {
+        f"p/{number}": {
+            key: round_to(DTYPE, (w + rng.normal(0, size, w.shape)).astype("f4"))
+            for key, w in base.items()
+        }
+        for number, size in enumerate(0.0003 * np.exp(np.linspace(0, 2.3, 15)))
+    }
+    assert settled(models, base) is None
 
 
 # Methods whose masks follow from the size of the change.

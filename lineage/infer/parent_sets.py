@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 from lineage.infer.geometry import Pool
 from lineage.weights.roles import TensorKey
 
-__all__ = ["ParentSet", "parent_sets"]
+__all__ = ["FLAT", "ParentSet", "parent_sets"]
 
 F64 = NDArray[np.float64]
 
 MAX_MEMBERS = 9
 """Parents and base together."""
+FLAT = 0.994
+"""A member that leaves more than this share of what was left takes away next to nothing."""
 _MAX_WORDS = 80_000
 _N_RUNS = 24
 _N_STARTS = 3
@@ -60,6 +62,8 @@ class ParentSet:
 def parent_sets(pool: Pool, child: str, candidates: Sequence[str]) -> tuple[ParentSet, ...]:
     """The best set of every size up to :data:`MAX_MEMBERS`, smallest first.
 
+    The nearest alone where no second takes anything away: a child of one parent, among siblings.
+
     Parameters
     ----------
     candidates
@@ -70,6 +74,8 @@ def parent_sets(pool: Pool, child: str, candidates: Sequence[str]) -> tuple[Pare
     search = _Search.of(pool, child, candidates)
     found = [search.nearest()]
     starts = search.pairs()
+    if starts and search.left(starts[0]) > FLAT * search.left(found[0]):
+        starts = []
     while starts and len(found) < MAX_MEMBERS:
         found.append(starts[0])
         if len(found) == len(search.names):
@@ -136,7 +142,11 @@ class _Search:
         n = len(self.names)
         if n < 2:
             return []
-        left = np.stack([self._left_with([i]) for i in range(n)])
+        # 1 / (1ᵀ G_S⁻¹ 1) of all pairs at once.
+        own = np.einsum("gii->gi", self.gram)
+        apart = own[:, :, None] + own[:, None, :] - 2 * self.gram
+        product = own[:, :, None] * own[:, None, :] - self.gram**2
+        left = self._mean(np.maximum(product, 0.0) / np.maximum(apart, 1e-200), 2)
         left[np.tril_indices(n)] = np.inf
         best = np.argsort(left, axis=None)[: min(_N_STARTS, n * (n - 1) // 2)]
         return [[int(i) for i in np.unravel_index(at, left.shape)] for at in best]
@@ -177,7 +187,7 @@ class _Search:
     def left(self, members: list[int]) -> float:
         """Mean square that the best combination leaves."""
         inverse = self._inverse(members)
-        return self._mean(1 / np.maximum(inverse.sum(axis=(1, 2)), 1e-200), len(members))
+        return float(self._mean(1 / np.maximum(inverse.sum(axis=(1, 2)), 1e-200), len(members)))
 
     def shares(self, members: list[int]) -> F64:
         """Weights of the best combination, the mean over groups by words."""
@@ -195,21 +205,18 @@ class _Search:
         rest = np.maximum(own - projected, _RIDGE * own + 1e-200)
         gain = (1 - np.einsum("gnk,gk->gn", beside, solved)) ** 2 / rest
         precision = solved.sum(axis=1)[:, None] + gain
-        return np.array(
-            [
-                self._mean(column, len(members) + 1)
-                for column in (1 / np.maximum(precision, 1e-200)).T
-            ]
-        )
+        return self._mean(1 / np.maximum(precision, 1e-200), len(members) + 1)
 
     def _inverse(self, members: list[int]) -> F64:
         square = self.gram[:, members][:, :, members]
         ridge = _RIDGE * np.einsum("gii->g", square) / len(members) + 1e-200
         return np.linalg.inv(square + ridge[:, None, None] * np.eye(len(members)))
 
-    def _mean(self, left: F64, n_members: int) -> float:
+    def _mean(self, left: F64, n_members: int) -> F64:
+        """Mean over the words of all groups, which are the first axis of `left`."""
         free = np.maximum(self.n_words - n_members + 1, 1.0)
-        return float((left * self.n_words / free).sum() / self.n_words.sum())
+        weights = self.n_words / free / self.n_words.sum()
+        return np.asarray(np.tensordot(weights, left, axes=1))
 
 
 def _group(key: TensorKey, layers: int) -> tuple[int, str]:

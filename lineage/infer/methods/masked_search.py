@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lineage.infer.geometry import Pool
 from lineage.infer.methods.masks import N_BINS, Changes, MaskFit, Rule, changes_from, fit_masks
-from lineage.infer.parent_sets import ParentSet
+from lineage.infer.parent_sets import FLAT, ParentSet
 
 __all__ = ["MaskedMerge", "find_masked"]
 
@@ -30,8 +30,6 @@ _QUICK_PARENTS = 5
 """The largest parents, with which bases and rules are compared: the outcomes double with each."""
 _WORDS = 3_000
 _FINAL_WORDS = 12_000
-_FLAT = 0.994
-"""A member that leaves more than this share of what was left takes away next to nothing."""
 _TYPICAL_KEEP = 0.6
 _LEAST_START = 0.02
 _LEAST_SCORE = 4.0
@@ -117,9 +115,31 @@ def find_masked(
     if not searches:
         return None
     best = max(searches, key=lambda search: search.fit.log_likelihood)
-    if best.fit.explained < _HOPEFUL:
+    if best.fit.explained < _HOPEFUL or _is_in_the_middle(pool, child, best):
         return None
     return _merge(pool, child, dtype, best)
+
+
+def _is_in_the_middle(pool: Pool, child: str, search: _Search) -> bool:
+    """Whether the child is more of a centre to base and parents than the base is to the parents.
+
+    What they were all made from lies between them too, and few steps of rounding away masks of
+    many parents explain any word. But steps that were taken apart from one another are at right
+    angles where they began. With ``c_i = ⟨M−B, P_i−B⟩`` and ``V = ‖M−B‖²`` those from a merge M
+    multiply to ``V − c_i`` and ``⟨P_i−B, P_j−B⟩ − c_i − c_j + V``, which are not all zero.
+    """
+    parents = [search.names[i] for i in search.chosen]
+    return _slant(pool, child, [search.base, *parents]) < _slant(pool, search.base, parents)
+
+
+def _slant(pool: Pool, origin: str, ends: Sequence[str]) -> float:
+    """Mean size of the cosines between the steps from one model to others."""
+    o, index = pool.ids.index(origin), [pool.ids.index(name) for name in ends]
+    apart = pool.squared_distance
+    lengths = apart[index, o]
+    products = (lengths[:, None] + lengths[None, :] - apart[np.ix_(index, index)]) / 2
+    cosines = products / np.sqrt(np.maximum(np.outer(lengths, lengths), 1e-300))
+    return float(np.abs(cosines[np.triu_indices(len(ends), 1)]).mean())
 
 
 def _merge(pool: Pool, child: str, dtype: str, search: _Search) -> MaskedMerge:
@@ -218,7 +238,7 @@ class _Search:
 def _sure(sets: Sequence[ParentSet]) -> tuple[str, ...]:
     """The members that least squares is sure of: more of them take away next to nothing."""
     for smaller, larger in pairwise(sets[1:]):
-        if larger.left > _FLAT * smaller.left:
+        if larger.left > FLAT * smaller.left:
             return smaller.members
     return sets[-1].members if len(sets) > 1 else ()
 
