@@ -21,6 +21,7 @@ __all__ = [
     "MIN_MODELS",
     "Fitness",
     "children_within",
+    "descendants_within",
     "opportunity",
     "opportunity_excess",
     "rate_since_birth",
@@ -79,6 +80,38 @@ def children_within(
         f"children_{window_days:g}d",
         values,
         f"fitness: children born within {window_days:g} d of the model's own birth; "
+        "models not watched that long left out",
+    )
+
+
+def descendants_within(
+    graph: LineageGraph, born_day: Floats, until_day: float, window_days: float = 180.0
+) -> Fitness:
+    """Descendants born within `window_days` of a model's own birth, each counted once.
+
+    Over all edges: a descendant of unknown birth, or dated before the model, is passed through but
+    not counted. Parameters and missing values as for :func:`children_within`. Time grows with the
+    number of pairs of ancestor and descendant inside the window.
+    """
+    counts = np.full(len(graph), np.nan)
+    watched = np.flatnonzero(born_day + window_days <= until_day)
+    counts[watched] = 0.0
+    ends = born_day + window_days
+    for model in watched[graph.n_children[watched] > 0].tolist():
+        seen = {model}
+        waiting = [model]
+        while waiting:
+            i = waiting.pop()
+            for k in graph.child_index[graph.child_start[i] : graph.child_start[i + 1]].tolist():
+                # What was born after the window has no descendants in it.
+                if k not in seen and not born_day[k] > ends[model]:
+                    seen.add(k)
+                    waiting.append(k)
+                    counts[model] += born_day[k] >= born_day[model]
+    return Fitness(
+        f"descendants_{window_days:g}d",
+        counts,
+        f"fitness: descendants born within {window_days:g} d of the model's own birth; "
         "models not watched that long left out",
     )
 

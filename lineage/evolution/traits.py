@@ -70,15 +70,45 @@ class Population:
         founders as the groups that are treated as independent.
         """
         graph = self.graph
-        stem = graph.primary.copy()
+        above = graph.primary
         # A child of a founder ends its chain, as a founder does.
-        ends = (stem < 0) | (graph.primary[stem] < 0)
-        stem[ends] = np.flatnonzero(ends)
-        while True:
-            further = stem[stem]
-            if np.array_equal(further, stem):
-                return stem
-            stem = further
+        return _chain_ends(np.where((above < 0) | (graph.primary[above] < 0), -1, above))
+
+    def clade(self, model: str) -> NDArray[np.bool_]:
+        """The model and all its descendants, over all edges, shape (n,).
+
+        Raises
+        ------
+        KeyError
+            If it is not in the population.
+        """
+        member = np.zeros(len(self.graph), dtype=bool)
+        member[self.graph.number(model)] = True
+        member[[self.graph.number(name) for name in self.graph.descendants(model)]] = True
+        return member
+
+    def lines_below(self, model: str) -> Ints:
+        """Which line of `model`'s clade each model belongs to, shape (n,).
+
+        A line is a child of the model with what descends from it by primary parents; one that
+        reached the clade through another parent begins a line of its own. Outside the clade, and
+        for the model itself, the label is the model's own number.
+        """
+        graph, member = self.graph, self.clade(model)
+        top = graph.number(model)
+        above = graph.primary
+        ends = ~member | (above < 0) | (above == top) | ~member[above]
+        return _chain_ends(np.where(ends, -1, above))
+
+
+def _chain_ends(above: Ints) -> Ints:
+    """End of each node's chain of `above`, which is −1 where a chain ends."""
+    end = np.where(above < 0, np.arange(above.size), above)
+    while True:
+        further = end[end]  # doubles the distance walked
+        if np.array_equal(further, end):
+            return end
+        end = further
 
 
 def collapse_copies(
