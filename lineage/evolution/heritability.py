@@ -5,18 +5,42 @@ heritability for any number of parents and any shares, provided parents are unre
 else makes parent and child alike (Falconer & Mackay 1996; Lynch & Walsh 1998, ch. 17). For a
 single parent of share 1 (a fine-tune) nothing is halved by meiosis: b then estimates the *broad*
 heritability and whatever else lineage carries along, such as size and architecture.
+
+:func:`heritability` and :func:`heritability_bootstrap` take founders as the independent units;
+:func:`within_founder_heritability` leaves out all that founders differ in.
+:func:`heritability_independent` and :func:`parent_offspring_correlation` are the textbook
+estimators for pairs that are independent, one child to a set of parents
+(:func:`parent_set_means`). :func:`from_one_parent` and :func:`corrected_for_attenuation` turn a
+slope into h² where only one parent was measured, or measured with error.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from lineage.evolution.clusters import cluster_bootstrap, untrusted
+from lineage.graph import LineageGraph
 from lineage.model import Estimate
 
-__all__ = ["MIN_CLUSTERS", "MIN_PAIRS", "heritability", "heritability_bootstrap"]
+__all__ = [
+    "MIN_CLUSTERS",
+    "MIN_PAIRS",
+    "corrected_for_attenuation",
+    "from_one_parent",
+    "heritability",
+    "heritability_bootstrap",
+    "heritability_independent",
+    "parent_offspring_correlation",
+    "parent_set_means",
+    "parent_sets",
+    "within_founder_heritability",
+]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -28,6 +52,10 @@ _CR1 = (
     "parent–offspring regression on the weighted mid-parent, CR1 cluster-robust SE, t with G−1 df"
 )
 _BOOTSTRAP = "parent–offspring regression on the weighted mid-parent"
+_WITHIN = "parent–offspring regression within founders (each founder its own intercept), CR1 SE"
+_CLASSICAL = "parent–offspring regression on the weighted mid-parent, independent pairs"
+_CORRELATION = "parent–offspring correlation, independent pairs, interval by Fisher's z"
+_SHARE_DIGITS = 9
 _ROUNDING = 1e-12  # share of the scale below which a spread is rounding, not variation
 
 
@@ -64,29 +92,46 @@ def heritability(
     0.6
     """
     x, y, cluster = _pairs(child, mid_parent, cluster)
-    labels, group = np.unique(cluster, return_inverse=True)
-    n, n_clusters = x.size, labels.size
-    problem = _problem(x, n_clusters)
-    if problem:
-        return untrusted(n, level, _CR1, problem, n_clusters)
-    dx, dy = x - x.mean(), y - y.mean()
-    sxx = float(dx @ dx)
-    slope = float(dx @ dy) / sxx
-    scores = np.bincount(group, weights=dx * (dy - slope * dx), minlength=n_clusters)
-    factor = n_clusters / (n_clusters - 1) * (n - 1) / (n - 2)
-    error = float(np.sqrt(factor * (scores @ scores)) / sxx)
-    reach = float(student_t.ppf((1 + level) / 2, n_clusters - 1)) * error
-    p_value = float(2 * student_t.sf(abs(slope) / error, n_clusters - 1)) if error > 0 else None
-    return Estimate(
-        slope,
-        slope - reach,
-        slope + reach,
-        level,
-        n,
-        f"{_CR1}; SE {error:.4g}",
-        n_clusters,
-        p_value,
-    )
+    return _clustered(x, y, cluster, level, _CR1)
+
+
+def within_founder_heritability(
+    child: Floats, mid_parent: Floats, founder: Ints, *, level: float = 0.95
+) -> Estimate:
+    """Slope of offspring on mid-parent within founders: each founder has its own intercept.
+
+    What founders differ in (architecture, size, what they were trained on) makes parent and child
+    alike without being inherited from the one by the other; here it falls out. Child and
+    mid-parent are taken as differences from their founder's means (the fixed-effect estimator;
+    Wooldridge 2010, *Econometric Analysis of Cross Section and Panel Data*, §10.5). The interval
+    is that of :func:`heritability` with founders as groups; intercepts cost no degrees of freedom
+    as they lie within groups.
+
+    Parameters
+    ----------
+    child, mid_parent : (n,)
+        As for :func:`heritability`.
+    founder : (n,)
+        Founder of each child. One with a single measured pair says nothing and is left out of `n`
+        and `n_clusters`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, y = np.array([0.0, 2.0, 10.0, 12.0]), np.array([0.0, 1.0, 30.0, 31.0])
+    >>> within_founder_heritability(y, x, np.array([0, 0, 1, 1])).value
+    0.5
+    """
+    x, y, founder = _pairs(child, mid_parent, founder)
+    _, group, size = np.unique(founder, return_inverse=True, return_counts=True)
+    several = size[group] > 1
+    x, y, founder, group = x[several], y[several], founder[several], group[several]
+    # Rounding of large means must not pass for variation within founders.
+    reach = float(np.abs(x).max(initial=0.0))
+    dx = x - (np.bincount(group, weights=x, minlength=size.size) / size)[group]
+    dy = y - (np.bincount(group, weights=y, minlength=size.size) / size)[group]
+    dx = np.where(np.abs(dx) > _ROUNDING * reach, dx, 0.0)
+    return _clustered(dx, dy, founder, level, _WITHIN)
 
 
 def heritability_bootstrap(
@@ -97,6 +142,7 @@ def heritability_bootstrap(
     rng: np.random.Generator,
     level: float = 0.95,
     n_resamples: int = 2000,
+    error_variance: Floats | None = None,
 ) -> Estimate:
     """The same slope with the percentile interval of a bootstrap over groups.
 
@@ -106,24 +152,212 @@ def heritability_bootstrap(
         As for :func:`heritability`.
     rng
         Source of the resamples.
+    error_variance : (n,)
+        Variance of the measurement error of each mid-parent (of a score, its squared standard
+        error; of a weighted mid-parent, ``Σ w² σ²``). Errors of the mid-parent flatten the slope:
+        ``b = S_xy / (S_xx − (n−1)/n Σ σ²)`` is free of that (Fuller 1987, *Measurement Error
+        Models*, §1.2), if they are independent of the child's: a harness that scored both is no
+        such error. Pairs with a NaN are left out.
+
+    Raises
+    ------
+    ValueError
+        If an error variance is negative.
     """
+    method = _BOOTSTRAP
+    if error_variance is not None:
+        if (error_variance < 0).any():
+            raise ValueError("the variance of a measurement error must not be negative")
+        method = f"{_BOOTSTRAP}, corrected for its measurement error"
+        mid_parent = np.where(np.isfinite(error_variance), mid_parent, np.nan)
+        error_variance = error_variance[np.isfinite(child) & np.isfinite(mid_parent)]
     x, y, cluster = _pairs(child, mid_parent, cluster)
     n_clusters = np.unique(cluster).size
     problem = _problem(x, n_clusters)
     if problem:
-        return untrusted(x.size, level, _BOOTSTRAP, problem, n_clusters)
+        return untrusted(x.size, level, method, problem, n_clusters)
     dx, dy = x - x.mean(), y - y.mean()
-    moments = np.column_stack([np.ones_like(dx), dx, dy, dx * dx, dx * dy])
+    noise = np.zeros_like(dx) if error_variance is None else error_variance
+    moments = np.column_stack([np.ones_like(dx), dx, dy, dx * dx, dx * dy, noise])
     floor = _ROUNDING * float(dx @ dx)
 
     def slope(sums: Floats) -> Floats:
-        n, sx, sy, sxx, sxy = np.moveaxis(sums, -1, 0)
-        spread = sxx - sx * sx / n
+        n, sx, sy, sxx, sxy, error = np.moveaxis(sums, -1, 0)
+        spread = sxx - sx * sx / n - (n - 1) / n * error
         return np.asarray((sxy - sx * sy / n) / np.where(spread > floor, spread, np.nan))
 
     return cluster_bootstrap(
-        moments, cluster, slope, rng=rng, level=level, n_resamples=n_resamples, method=_BOOTSTRAP
+        moments, cluster, slope, rng=rng, level=level, n_resamples=n_resamples, method=method
     )
+
+
+def heritability_independent(
+    child: Floats, mid_parent: Floats, *, frequency: Floats | None = None, level: float = 0.95
+) -> Estimate:
+    """Slope of offspring on mid-parent with the classical error of independent pairs.
+
+    ``SE² = Σ u² / (n − 2) / Σ (x − x̄)²``, Student's t with n − 2 degrees of freedom. For
+    experiments and published tables; pairs of a pedigree are not independent and the interval is
+    then too narrow.
+
+    Parameters
+    ----------
+    child, mid_parent : (n,)
+        As for :func:`heritability`.
+    frequency : (n,)
+        How many pairs each row stands for (a table of cells); fractions are allowed, as in tables
+        that divide a pair on the border of two cells.
+
+    Raises
+    ------
+    ValueError
+        If a frequency is negative or missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = heritability_independent(np.array([0.0, 1.0, 1.0, 2.0]), np.arange(4.0))
+    >>> round(found.value, 6), found.n, found.method.rpartition("; ")[2]
+    (0.6, 4, 'SE 0.1414')
+    """
+    x, y, times = _counted(child, mid_parent, frequency)
+    n = float(times.sum())
+    problem = _problem(x, MIN_CLUSTERS, n)
+    if problem:
+        return untrusted(round(n), level, _CLASSICAL, problem, round(n))
+    sxx, sxy, syy = _squares(x, y, times)
+    slope = sxy / sxx
+    error = math.sqrt(max(syy - slope * sxy, 0.0) / (n - 2) / sxx)
+    return _by_student(slope, error, n - 2, round(n), round(n), level, _CLASSICAL)
+
+
+def parent_offspring_correlation(
+    child: Floats, mid_parent: Floats, *, frequency: Floats | None = None, level: float = 0.95
+) -> Estimate:
+    """Correlation of offspring and parent over independent pairs.
+
+    Not a heritability: selection among the parents changes it and leaves the slope as it is.
+    Interval by Fisher's z with standard error ``1/√(n − 3)``, `p_value` by Student's t.
+    Parameters, missing values and errors as for :func:`heritability_independent`; NaN also where
+    the children do not vary or fewer than 4 pairs remain.
+    """
+    x, y, times = _counted(child, mid_parent, frequency)
+    n = float(times.sum())
+    problem = _problem(x, MIN_CLUSTERS, n)
+    if not problem and n <= MIN_PAIRS:
+        problem = f"{n:g} measured parent–offspring pairs, {MIN_PAIRS + 1} needed"
+    if not problem and np.ptp(y) <= _ROUNDING * np.abs(y).max():
+        problem = "the children do not vary"
+    if problem:
+        return untrusted(round(n), level, _CORRELATION, problem, round(n))
+    sxx, sxy, syy = _squares(x, y, times)
+    r = min(max(sxy / math.sqrt(sxx * syy), -1.0), 1.0)
+    if 1 - abs(r) <= _ROUNDING:
+        low, high, p_value = r, r, 0.0
+    else:
+        reach = float(norm.ppf((1 + level) / 2)) / math.sqrt(n - 3)
+        low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
+        t = abs(r) * math.sqrt((n - 2) / (1 - r * r))
+        p_value = float(2 * student_t.sf(t, n - 2))
+    return Estimate(r, low, high, level, round(n), _CORRELATION, round(n), p_value)
+
+
+def from_one_parent(slope: Estimate, share: float) -> Estimate:
+    """Heritability from the slope on one parent that gave `share` of the child: ``h² = b / w``.
+
+    The other parents, unmeasured, must be unrelated to it and unlike it only by chance; where like
+    merges with like, h² comes out too high. With sexual parents w = ½ and h² = 2b (Falconer &
+    Mackay 1996, ch. 10). Any slope of this module will do; its interval is divided too.
+
+    Raises
+    ------
+    ValueError
+        If the share does not lie in (0, 1].
+
+    Examples
+    --------
+    >>> slope = Estimate(0.25, 0.2, 0.3, 0.95, 500, "slope on the mother")
+    >>> from_one_parent(slope, 0.5).value
+    0.5
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"the parent's share of the child must lie in (0, 1]: {share}")
+    return _divided(slope, share, f"slope on one parent of share {share:g}, divided by it")
+
+
+def corrected_for_attenuation(slope: Estimate, reliability: float) -> Estimate:
+    """Slope on the true parent from that on a parent measured with error: ``b / λ``.
+
+    The reliability λ is the share of the measured variance (of the mid-parent, among those in the
+    regression) that is not error, such as the correlation of two runs of one benchmark. It is
+    taken as known: the interval is divided by it and has no part for its own error. Where the
+    error variance of each score is known, ``error_variance`` of :func:`heritability_bootstrap`
+    has that part too. Error of the *child* needs no correction. Spearman (1904), Am J Psychol
+    15:72; Fuller (1987), §1.1.
+
+    Raises
+    ------
+    ValueError
+        If the reliability does not lie in (0, 1].
+    """
+    if not 0 < reliability <= 1:
+        raise ValueError(f"the reliability must lie in (0, 1]: {reliability}")
+    return _divided(slope, reliability, f"divided by the parent's reliability {reliability:g}")
+
+
+def parent_sets(graph: LineageGraph) -> Ints:
+    """Label of each model's set of parents and their shares, shape (n,); −1 for founders.
+
+    Models of the same parents in the same shares are full siblings. Parents of no share are no
+    parents; shares are compared after scaling them to sum to 1.
+    """
+    label = np.full(len(graph), -1, dtype=np.int64)
+    seen: dict[frozenset[tuple[int, float]], int] = {}
+    for i in range(len(graph)):
+        span = slice(graph.parent_start[i], graph.parent_start[i + 1])
+        parent, weight = graph.parent_index[span], graph.parent_weight[span]
+        counted = weight != 0
+        total = float(weight[counted].sum())
+        if total:
+            shares = np.round(weight[counted] / total, _SHARE_DIGITS)
+            key = frozenset(zip(parent[counted].tolist(), shares.tolist(), strict=True))
+            label[i] = seen.setdefault(key, len(seen))
+    return label
+
+
+def parent_set_means(
+    child: Floats, mid_parent: Floats, parent_set: Ints, cluster: Ints
+) -> tuple[Floats, Floats, Ints]:
+    """One pair for each set of parents: mean child, mid-parent and cluster, in order of label.
+
+    Siblings share more than their mid-parent says, so they are no independent pairs; their mean is
+    one. Sets count alike however many children they have.
+
+    Parameters
+    ----------
+    child, mid_parent : (n,)
+        As for :func:`heritability`; pairs with a NaN are left out first.
+    parent_set : (n,)
+        Label of each child's parents (:func:`parent_sets`).
+    cluster : (n,)
+        Group of each child.
+
+    Raises
+    ------
+    ValueError
+        If children of one set differ in mid-parent or cluster.
+    """
+    both = np.isfinite(child) & np.isfinite(mid_parent)
+    x, y, cluster = mid_parent[both], child[both], cluster[both]
+    _, first, group, size = np.unique(
+        parent_set[both], return_index=True, return_inverse=True, return_counts=True
+    )
+    scale = float(np.abs(x).max(initial=0.0))
+    if (np.abs(x - x[first][group]) > 1e-9 * scale).any():
+        raise ValueError("children of one set of parents must have one mid-parent")
+    if (cluster != cluster[first][group]).any():
+        raise ValueError("children of one set of parents must be of one cluster")
+    return np.bincount(group, weights=y) / size, x[first], cluster[first]
 
 
 def _pairs(child: Floats, mid_parent: Floats, cluster: Ints) -> tuple[Floats, Floats, Ints]:
@@ -131,10 +365,71 @@ def _pairs(child: Floats, mid_parent: Floats, cluster: Ints) -> tuple[Floats, Fl
     return mid_parent[both], child[both], cluster[both]
 
 
-def _problem(x: Floats, n_clusters: int) -> str | None:
-    """Why no slope can be trusted, None when it can."""
-    if x.size < MIN_PAIRS:
-        return f"{x.size} measured parent–offspring pairs, {MIN_PAIRS} needed"
+def _counted(
+    child: Floats, mid_parent: Floats, frequency: Floats | None
+) -> tuple[Floats, Floats, Floats]:
+    """Mid-parents, children and the number of pairs each row stands for."""
+    times = np.ones(child.size) if frequency is None else frequency
+    if not (times >= 0).all():
+        raise ValueError("every row needs its frequency, not negative")
+    used = np.isfinite(child) & np.isfinite(mid_parent) & (times > 0)
+    return mid_parent[used], child[used], times[used]
+
+
+def _squares(x: Floats, y: Floats, times: Floats) -> tuple[float, float, float]:
+    """Σ(x − x̄)², Σ(x − x̄)(y − ȳ) and Σ(y − ȳ)² over pairs counted `times`."""
+    n = times.sum()
+    dx, dy = x - times @ x / n, y - times @ y / n
+    return float(times @ dx**2), float(times @ (dx * dy)), float(times @ dy**2)
+
+
+def _clustered(x: Floats, y: Floats, cluster: Ints, level: float, method: str) -> Estimate:
+    labels, group = np.unique(cluster, return_inverse=True)
+    n, n_clusters = x.size, labels.size
+    problem = _problem(x, n_clusters)
+    if problem:
+        return untrusted(n, level, method, problem, n_clusters)
+    dx, dy = x - x.mean(), y - y.mean()
+    sxx = float(dx @ dx)
+    slope = float(dx @ dy) / sxx
+    scores = np.bincount(group, weights=dx * (dy - slope * dx), minlength=n_clusters)
+    factor = n_clusters / (n_clusters - 1) * (n - 1) / (n - 2)
+    error = float(np.sqrt(factor * (scores @ scores)) / sxx)
+    return _by_student(slope, error, n_clusters - 1, n, n_clusters, level, method)
+
+
+def _by_student(
+    slope: float, error: float, df: float, n: int, n_clusters: int, level: float, method: str
+) -> Estimate:
+    reach = float(student_t.ppf((1 + level) / 2, df)) * error
+    p_value = float(2 * student_t.sf(abs(slope) / error, df)) if error > 0 else None
+    return Estimate(
+        slope,
+        slope - reach,
+        slope + reach,
+        level,
+        n,
+        f"{method}; SE {error:.4g}",
+        n_clusters,
+        p_value,
+    )
+
+
+def _divided(slope: Estimate, by: float, words: str) -> Estimate:
+    return replace(
+        slope,
+        value=slope.value / by,
+        low=slope.low / by,
+        high=slope.high / by,
+        method=f"{words}; before that: {slope.method}",
+    )
+
+
+def _problem(x: Floats, n_clusters: int, n_pairs: float | None = None) -> str | None:
+    """Why no slope can be trusted, None when it can; `n_pairs` where rows stand for several."""
+    n_pairs = x.size if n_pairs is None else n_pairs
+    if n_pairs < MIN_PAIRS:
+        return f"{n_pairs:g} measured parent–offspring pairs, {MIN_PAIRS} needed"
     if n_clusters < MIN_CLUSTERS:
         return f"{n_clusters} independent group, {MIN_CLUSTERS} needed"
     if np.ptp(x) <= _ROUNDING * np.abs(x).max():
