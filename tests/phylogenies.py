@@ -9,7 +9,7 @@ import dendropy
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage.evolution.trees import Tree
+from lineage.evolution.comparative.trees import Tree
 
 Floats = NDArray[np.float64]
 

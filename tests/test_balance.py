@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineage.evolution.balance import b1, b2, colless, j1, out_degrees, sackin
-from lineage.evolution.trees import Tree
+from lineage.evolution.comparative.balance import b1, b2, colless, j1, out_degrees, sackin
+from lineage.evolution.comparative.trees import Tree
 from phylogenies import children_of, line_of, random_forest, read_tree, tree_of
 
 NAN = math.nan

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from lineage.evolution.birth_death import (
+from lineage.evolution.comparative.birth_death import (
     birth_death_log_likelihood,
     branching_times,
     fit_birth_death,
     gamma_statistic,
     yule,
 )
-from lineage.evolution.trees import Tree
+from lineage.evolution.comparative.trees import Tree
 from phylogenies import children_of, read_tree, tree_of
 
 Floats = NDArray[np.float64]

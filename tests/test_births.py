@@ -15,18 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.births import (
-    PersonTime,
-    birth_rates,
+from lineage.evolution.selection import Fitness, children_within
+from lineage.evolution.time.birth_rates import birth_rates
+from lineage.evolution.time.lineages import lineages_through_time
+from lineage.evolution.time.person_time import PersonTime, person_time
+from lineage.evolution.time.reproduction import (
     cohort_reproduction,
     generation_interval,
     infectiousness,
     instantaneous_reproduction,
-    lineages_through_time,
-    person_time,
     reproduction_posterior,
 )
-from lineage.evolution.selection import Fitness, children_within
 from lineage.graph import LineageGraph
 
 Floats = NDArray[np.float64]
@@ -439,7 +438,7 @@ def test_rates_refuse_bad_input() -> None:
 def test_too_many_distinct_cells_are_refused_before_memory_runs_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lineage.evolution.births._MAX_DESIGN", 100)
+    monkeypatch.setattr("lineage.evolution.time.birth_rates._MAX_DESIGN", 100)
     split, _, founder, size = simulated(2)
     with pytest.raises(ValueError, match="give traits in bands"):
         birth_rates(split, founder, {"size": size})

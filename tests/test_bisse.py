@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from lineage.evolution.birth_death import birth_death_log_likelihood
-from lineage.evolution.bisse import BisseRates, bisse_log_likelihood
-from lineage.evolution.markov import mk_log_likelihood
-from lineage.evolution.trees import Tree
+from lineage.evolution.comparative.birth_death import birth_death_log_likelihood
+from lineage.evolution.comparative.bisse import BisseRates, bisse_log_likelihood
+from lineage.evolution.comparative.markov import mk_log_likelihood
+from lineage.evolution.comparative.trees import Tree
 from phylogenies import read_table, read_tree, tree_of
 
 FIVE = "(((a:1,b:1):0.5,c:1.5):1,(d:0.7,e:0.7):1.8);"

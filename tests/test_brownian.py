@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from scipy.stats import t as student_t
 
-from lineage.evolution.brownian import ancestral_states, fit_brownian, pgls
-from lineage.evolution.gls import SignalLikelihood
-from lineage.evolution.trees import Tree
+from lineage.evolution.comparative.brownian import ancestral_states, fit_brownian, pgls
+from lineage.evolution.comparative.gls import SignalLikelihood
+from lineage.evolution.comparative.trees import Tree
 from phylogenies import column, random_forest, read_table, read_tree, tip_names, tree_of
 
 Floats = NDArray[np.float64]

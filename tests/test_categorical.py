@@ -18,18 +18,11 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from benchmarks.evolution.radar_categories import Radar, read_radar
-from lineage.evolution.categorical import (
-    clustered_mean,
-    drift_table,
-    edge_distance,
-    mutation_rate,
-    mutation_rates,
-    parent_information,
-    sibling_resemblance,
-    single_values,
-    turnover,
-    value_sets,
-)
+from lineage.evolution.categories.drift import drift_table, turnover
+from lineage.evolution.categories.information import parent_information
+from lineage.evolution.categories.mutation import clustered_mean, mutation_rate, mutation_rates
+from lineage.evolution.categories.siblings import sibling_resemblance
+from lineage.evolution.categories.value_sets import edge_distance, single_values, value_sets
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -15,26 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.diversity import (
-    PhyloSums,
+from lineage.evolution.diversity.along_pedigree import PhyloSums, phylo_diversity, phylo_sums
+from lineage.evolution.diversity.entropy import shannon
+from lineage.evolution.diversity.hill import chao1, fisher_alpha, hill_number, simpson
+from lineage.evolution.diversity.intervals import counts_by_cluster, diversity, founder_interval
+from lineage.evolution.diversity.niches import niche_overlap, overlap_of
+from lineage.evolution.diversity.rarefaction import (
     asymptotic_diversity,
-    chao1,
-    counts_by_cluster,
     coverage,
-    diversity,
     diversity_through_time,
-    fisher_alpha,
-    founder_interval,
-    hill_number,
-    niche_overlap,
-    overlap_of,
-    phylo_diversity,
-    phylo_sums,
     rarefied,
-    simpson,
     size_at_coverage,
 )
-from lineage.evolution.entropy import shannon
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -429,7 +421,7 @@ def test_a_seed_gives_one_interval_however_resamples_are_batched(
         method="D1",
     )
     whole = call(rng=rng())
-    monkeypatch.setattr("lineage.evolution.diversity._DRAWS_PER_BATCH", 150)
+    monkeypatch.setattr("lineage.evolution.diversity.intervals._DRAWS_PER_BATCH", 150)
     assert call(rng=rng()) == whole
 
 

@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.entropy import (
+from lineage.evolution.diversity.entropy import (
     PARTS,
     EntropyAccount,
     binned,
     chao_shen,
     entropy_account,
     entropy_account_intervals,
-    entropy_through_time,
     miller_madow,
     shannon,
 )
+from lineage.evolution.diversity.entropy_months import entropy_through_time
 from lineage.graph import LineageGraph
 
 Floats = NDArray[np.float64]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.linalg import expm, logm
 
-from lineage.evolution.edge_rates import edge_rates
-from lineage.evolution.markov import fit_mk, mk_log_likelihood, rate_classes
-from lineage.evolution.trees import Tree
+from lineage.evolution.categories.edge_rates import edge_rates
+from lineage.evolution.comparative.markov import fit_mk, mk_log_likelihood, rate_classes
+from lineage.evolution.comparative.trees import Tree
 from phylogenies import random_forest, read_table, read_tree, tree_of
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.scaling import ScalingFit, scaling_break
+from lineage.evolution.comparative.scaling import ScalingFit, scaling_break
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -144,7 +144,7 @@ def test_intervals_come_from_leaving_out_one_founder_at_a_time() -> None:
 def test_many_founders_are_left_out_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     score, size, lineage, cluster = simulated(3, 1.2)
     one_by_one = fit_of(score, size, lineage, cluster % 6).slope
-    monkeypatch.setattr("lineage.evolution.scaling._MAX_REFITS", 6)
+    monkeypatch.setattr("lineage.evolution.comparative.scaling._MAX_REFITS", 6)
     blocks = fit_of(score, size, lineage, cluster).slope
     error = [float(e.method.rpartition("SE ")[2]) for e in (one_by_one, blocks)]
     assert error[0] == error[1]

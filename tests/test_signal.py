@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
-from lineage.evolution.gls import SignalLikelihood
-from lineage.evolution.signal import (
+from lineage.evolution.comparative.gls import SignalLikelihood
+from lineage.evolution.comparative.signal import (
     abouheif_c_mean,
     abouheif_proximity,
     blomberg_k,
@@ -24,7 +24,7 @@ from lineage.evolution.signal import (
     morans_i,
     pagels_lambda,
 )
-from lineage.evolution.trees import Tree
+from lineage.evolution.comparative.trees import Tree
 from phylogenies import (
     column,
     line_of,

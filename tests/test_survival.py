@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.survival import (
+from lineage.evolution.time.cox import _count_below, cox
+from lineage.evolution.time.survival import (
     Lifetimes,
-    _count_below,
-    cox,
     first_child,
     kaplan_meier,
     log_rank,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.text_traits import (
+from lineage.evolution.categories.text_traits import (
     MAX_CHARACTERS,
     length_ratio,
     row_cosine,

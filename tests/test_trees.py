@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineage.evolution.trees import Tree
+from lineage.evolution.comparative.trees import Tree
 from lineage.graph import LineageGraph
 from phylogenies import line_of, random_forest, read_tree, tree_of
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.turnover import (
+from lineage.evolution.time.turnover import (
     neutral_turnover,
     share_changes,
     silent_lineages,

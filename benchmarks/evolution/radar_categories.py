@@ -22,24 +22,17 @@ from numpy.typing import NDArray
 
 from crawler.licences import class_of
 from crawler.traits import Facts, facts_of
-from lineage.evolution.categorical import (
-    clustered_mean,
-    drift_table,
-    mutation_rates,
-    parent_information,
-    sibling_resemblance,
-    single_values,
-    turnover,
-    value_sets,
-)
-from lineage.evolution.diversity import (
-    chao1,
-    diversity,
-    diversity_through_time,
-    hill_number,
-    niche_overlap,
-)
-from lineage.evolution.entropy import PARTS, chao_shen, entropy_through_time, shannon
+from lineage.evolution.categories.drift import drift_table, turnover
+from lineage.evolution.categories.information import parent_information
+from lineage.evolution.categories.mutation import clustered_mean, mutation_rates
+from lineage.evolution.categories.siblings import sibling_resemblance
+from lineage.evolution.categories.value_sets import single_values, value_sets
+from lineage.evolution.diversity.entropy import PARTS, chao_shen, shannon
+from lineage.evolution.diversity.entropy_months import entropy_through_time
+from lineage.evolution.diversity.hill import chao1, hill_number
+from lineage.evolution.diversity.intervals import diversity
+from lineage.evolution.diversity.niches import niche_overlap
+from lineage.evolution.diversity.rarefaction import diversity_through_time
 from lineage.evolution.traits import Population
 from lineage.graph import LineageGraph
 from lineage.model import Estimate

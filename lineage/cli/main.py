@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crawler.errors import CrawlError
 from lineage import __version__
-from lineage.cli import audit, claims, explain, questions, recipes, stages, watch
+from lineage.cli import audit, behave, claims, explain, lewontin, questions, recipes, stages, watch
 from lineage.cli.ingest import add_ingest
 from lineage.cli.output import say
 from lineage.errors import HerdbookError
@@ -74,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     explain.register(adder.command, _parts, _json)
     recipes.register(adder.command, _endpoint, _json, _positive)
     claims.register(adder.command, _json)
+    lewontin.register(adder.command, _json)
+    behave.register(adder.command, _json, _positive)
     return parser
 
 

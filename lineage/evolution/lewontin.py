@@ -25,7 +25,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lineage.evolution.catalogue import Trait, TraitType
-from lineage.evolution.categorical import mutation_rate, parent_information, single_values
+from lineage.evolution.categories.information import parent_information
+from lineage.evolution.categories.label_selection import fitness_between_labels, permute_labels
+from lineage.evolution.categories.mutation import mutation_rate
+from lineage.evolution.categories.value_sets import single_values
 from lineage.evolution.clusters import cluster_bootstrap
 from lineage.evolution.degrees import (
     Degree,
@@ -35,9 +38,9 @@ from lineage.evolution.degrees import (
     fidelity,
     no_order,
 )
-from lineage.evolution.diversity import diversity, hill_number
+from lineage.evolution.diversity.hill import hill_number
+from lineage.evolution.diversity.intervals import diversity
 from lineage.evolution.heritability import heritability, within_founder_heritability
-from lineage.evolution.label_selection import fitness_between_labels, permute_labels
 from lineage.evolution.multiple import permute_differential, permute_resemblance
 from lineage.evolution.selection import (
     Fitness,
@@ -314,8 +317,8 @@ def judge_labels(
     Parameters
     ----------
     sets : (n, V)
-        Values of every model (:func:`lineage.evolution.categorical.value_sets`). Edge mutation
-        rates use sets as they are; everything else the models with exactly one value.
+        Values of every model (:func:`lineage.evolution.categories.value_sets.value_sets`). Edge
+        mutation rates use sets as they are; everything else the models with exactly one value.
     """
     graph, member, cluster = asked.population.graph, asked.member, asked.cluster
     label = np.where(member, single_values(sets), -1)

@@ -193,7 +193,8 @@ def permute_resemblance(
 
     What founders, sizes and months differ in makes parent and child alike without inheritance; it
     stays when parents change places within a stratum, and makes `expected`. Children with one
-    mid-parent in one stratum move together, as they are no independent witnesses of it.
+    mid-parent in one stratum move together, as they are no independent witnesses of it. What is
+    compared is the covariance over the *observed* variance of mid-parents.
 
     Parameters
     ----------
@@ -210,6 +211,9 @@ def permute_resemblance(
     """
     if n_permutations < 1:
         raise ValueError(f"at least one permutation is needed: {n_permutations}")
+    for name, values in (("mid_parent", mid_parent), ("stratum", stratum)):
+        if values.shape != child.shape:
+            raise ValueError(f"{name}: {child.size} values expected, {values.size} given")
     both = np.isfinite(child) & np.isfinite(mid_parent)
     y, x, stratum = child[both], mid_parent[both], stratum[both]
     method = "slope of offspring on mid-parent"

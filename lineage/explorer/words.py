@@ -194,7 +194,41 @@ _STATISTICS["selection_intensity"] = (
     "Selection intensity",
     "The selection differential in standard deviations of the trait, so that traits compare.",
 )
+_STATISTICS["heritability_within_founders"] = (
+    "Heritability within founders",
+    "The same slope among models of one founder: what founders differ in (size, architecture, "
+    "training) makes parent and child alike without inheritance, and falls out here.",
+)
+_STATISTICS["animal_model"] = (
+    "Heritability by all relatives",
+    "The share of the differences among these models that is handed on, from all relatives at "
+    "once (an animal model fitted by restricted maximum likelihood).",
+)
+_STATISTICS["effective_number"] = (
+    "Variation in categories",
+    "How many equally common values would be as diverse as what is found: 1 means that all "
+    "models have the same.",
+)
+_STATISTICS["mutation_rate"] = (
+    "Change along edges",
+    "How much of the values changes from parent to child (one less the overlap of their sets): "
+    "0 means that it is always handed on.",
+)
+_STATISTICS["parent_information"] = (
+    "What the parent tells",
+    "The share of the doubt about a child's value that knowing its parent's removes. Chance alone "
+    "gives more than 0: the method says how much, with parents exchanged within their family.",
+)
+_STATISTICS["fitness_between_values"] = (
+    "Fitness between values",
+    "How far models of different values differ in success: the variance of the values' mean "
+    "relative fitness. Never below zero, so that only its interval against chance counts "
+    "(herdbook lewontin).",
+)
 _STATISTICS["opportunity"] = _STATISTICS["opportunity_for_selection"]
+
+
+_NEVER_NEGATIVE = frozenset({"mutation_rate", "parent_information", "fitness_between_values"})
 
 
 def statistic_words(statistic: str) -> tuple[str, str]:
@@ -210,7 +244,9 @@ def estimate_sentence(row: EstimateRow) -> str:
     clusters = f", {plural(row.n_clusters, 'founder')}" if row.n_clusters is not None else ""
     says = f"{of}: {number(row.value)}, {row.level:.0%} interval {number(row.low)} to "
     says += f"{number(row.high)} ({plural(row.n, 'observation')}{clusters}). "
-    if row.low <= 0 <= row.high:
+    if row.statistic in _NEVER_NEGATIVE:
+        pass  # zero is the end of the scale: an interval that reaches it tells nothing by itself
+    elif row.low <= 0 <= row.high:
         says += "The interval holds zero: these data cannot tell it from no effect."
     elif row.statistic.startswith("heritability"):
         says += f"Offspring keep about {number(row.value, 2)} of a difference between parents."

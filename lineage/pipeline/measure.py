@@ -3,71 +3,55 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from functools import partial
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage.evolution.heritability import heritability
+from lineage.evolution.categories.information import parent_information
+from lineage.evolution.categories.label_selection import fitness_between_labels
+from lineage.evolution.categories.mutation import mutation_rate
+from lineage.evolution.categories.value_sets import single_values, value_sets
+from lineage.evolution.clonal import animal_heritability
+from lineage.evolution.diversity.hill import hill_number
+from lineage.evolution.diversity.intervals import diversity
+from lineage.evolution.heritability import heritability, within_founder_heritability
 from lineage.evolution.selection import (
     Fitness,
-    children_within,
     opportunity,
     opportunity_excess,
-    rate_since_birth,
-    rolling_count,
     selection_differential,
     selection_intensity,
 )
-from lineage.evolution.traits import EdgeTuple, Population, collapse_copies
-from lineage.graph import LineageGraph
-from lineage.infer.reconcile import in_graph, reconcile
-from lineage.model import Edge, Estimate, Kind
-from lineage.store.estimates import (
-    EstimateRow,
-    Member,
-    TraitValue,
-    read_members,
-    read_traits,
-    replace_estimates,
+from lineage.evolution.traits import Population
+from lineage.model import Estimate
+from lineage.pipeline.population import (
+    PARAMETERS,
+    Observed,
+    Studied,
+    all_ids,
+    fitnesses,
+    population_of,
+    read_observed,
+    study,
 )
-from lineage.store.findings import current_findings
+from lineage.store.estimates import EstimateRow, replace_estimates
 from lineage.store.home import Home
-from lineage.store.reads import creation_dates, unrelated_pairs
 from lineage.store.runs import record_run
-from lineage.store.snapshots import standing_claims
 
-__all__ = [
-    "COPY_KINDS",
-    "LEAST_CLADE",
-    "LEAST_MEASURED",
-    "MeasureReport",
-    "estimate_all",
-    "measure",
-]
+__all__ = ["LEAST_CLADE", "MeasureReport", "estimate_all", "measure"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-COPY_KINDS = frozenset({Kind.DUPLICATE, Kind.CAST, Kind.QUANTIZED, Kind.PERMUTED})
-"""Kinds that repeat their parent: another name, format, precision or order of units."""
-
 LEAST_CLADE = 8
 """A founder's clade is measured by itself when it has this many measured members."""
 
-LEAST_MEASURED = 3
-"""Traits measured on fewer models are no population."""
-
-PARAMETERS = "log10 parameters"
 _CONSTITUTIVE = (
     "; constitutive trait, copied by construction: says that sizes are kept, not that they adapt"
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# The Hub shows this creation time for everything older: a bound, not a birth.
-_HUB_FLOOR = datetime(2022, 3, 2, 23, 29, 5, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +99,20 @@ def measure(
     home.require_database()
     connection = home.open_working()
     try:
-        members = read_members(connection)
-        values = read_traits(connection)
-        edges = [edge for edge in _current_edges(connection, ignore_claims) if in_graph(edge)]
+        observed = read_observed(connection, ignore_claims=ignore_claims)
         parameters = {"ignore_claims": ignore_claims, "window_days": window_days, "seed": seed}
-        inputs = {"models": len(members), "edges": len(edges), "trait_values": len(values)}
+        inputs = {
+            "models": len(observed.members),
+            "edges": len(observed.edges),
+            "trait_values": len(observed.values),
+        }
         with record_run(connection, "measure", parameters, inputs) as run_id:
-            copies = _copies(edges)
-            tuples = _edge_tuples(edges)
-            rows = list(estimate_all(members, values, tuples, copies, window_days, seed))
+            rows = list(estimate_all(observed, window_days, seed))
             replace_estimates(connection, run_id, rows)
         return MeasureReport(
-            len(members),
-            len(edges),
-            len(copies),
+            len(observed.members),
+            len(observed.edges),
+            len(observed.copies),
             len({row.trait for row in rows if row.trait is not None}),
             len({row.population for row in rows}),
             len(rows),
@@ -138,124 +122,26 @@ def measure(
         connection.close()
 
 
-def estimate_all(
-    members: Sequence[Member],
-    values: Sequence[TraitValue],
-    edges: Sequence[EdgeTuple],
-    copies: frozenset[str],
-    window_days: float,
-    seed: int,
-) -> Iterator[EstimateRow]:
+def estimate_all(observed: Observed, window_days: float, seed: int) -> Iterator[EstimateRow]:
     """Every statistic of every trait and population; copies collapsed, then heritability with them.
 
     Fitness of a model that was copied counts what its copies were given too: they propagate the
     same weights. A copy is no child of its own.
     """
-    known = {member.repo_id for member in members}
-    outside = sorted({name for edge in edges for name in edge[:2]} - known)
-    ids = (*(member.repo_id for member in members), *outside)
-    kept, origin = collapse_copies(ids, edges, copies)
-    originals = [name for name in ids if origin[name] == name]
-    population = _population(originals, kept, members, values)
-    fitnesses = _fitnesses(population, members, origin, window_days)
+    studied = study(observed)
+    population = _of_quantities(studied)
+    counted = fitnesses(population, observed.members, studied.origin, window_days)
     for group in _groups(population):
         yield from _heritabilities("heritability", population, group, "; copies collapsed")
-        yield from _selection(population, group, fitnesses, seed)
-    everyone = _population(ids, edges, members, values)
+        yield from _selection(population, group, counted, seed)
+    everybody = next(_groups(population))
+    yield from _beyond_slopes(population, everybody)
+    yield from _categories(studied, everybody, counted, seed)
+    everyone = population_of(all_ids(observed), observed.edges, observed.members, observed.values)
     for group in _groups(everyone):
         yield from _heritabilities(
             "heritability_with_copies", everyone, group, "; copies counted as children"
         )
-
-
-def _current_edges(connection: duckdb.DuckDBPyConnection, ignore_claims: bool) -> tuple[Edge, ...]:
-    claims = () if ignore_claims else standing_claims(connection)
-    return reconcile(
-        claims,
-        current_findings(connection),
-        unrelated_pairs(connection),
-        creation_dates(connection),
-    )
-
-
-def _edge_tuples(edges: Sequence[Edge]) -> list[EdgeTuple]:
-    """Edges with positions: reconciled edges come primary parent first within a child."""
-    position: dict[str, int] = {}
-    tuples: list[EdgeTuple] = []
-    for edge in edges:
-        place = position.get(edge.child, 0)
-        tuples.append((edge.child, edge.parent, edge.weight, place))
-        position[edge.child] = place + 1
-    return tuples
-
-
-def _copies(edges: Sequence[Edge]) -> frozenset[str]:
-    """Children whose weights, or for want of them whose declared relation, call them a copy."""
-    return frozenset(
-        edge.child
-        for edge in edges
-        if edge.kind in COPY_KINDS or (edge.kind is None and edge.relation == "quantized")
-    )
-
-
-def _population(
-    ids: Sequence[str],
-    edges: Sequence[EdgeTuple],
-    members: Sequence[Member],
-    values: Sequence[TraitValue],
-) -> Population:
-    place = {name: i for i, name in enumerate(ids)}
-    born = np.full(len(ids), np.nan)
-    size = np.full(len(ids), np.nan)
-    for member in members:
-        i = place.get(member.repo_id)
-        if i is None:
-            continue
-        if member.created_at is not None and member.created_at > _HUB_FLOOR:
-            born[i] = _days(member.created_at)
-        if member.parameters:
-            size[i] = np.log10(member.parameters)
-    traits: dict[str, Floats] = {}
-    for one in values:
-        if one.repo_id in place:
-            column = traits.setdefault(one.trait, np.full(len(ids), np.nan))
-            column[place[one.repo_id]] = one.value
-    traits[PARAMETERS] = size
-    enough = {
-        name: column
-        for name, column in sorted(traits.items())
-        if np.isfinite(column).sum() >= LEAST_MEASURED
-    }
-    return Population(LineageGraph.from_edges(ids, edges), born, enough)
-
-
-def _fitnesses(
-    population: Population,
-    members: Sequence[Member],
-    origin: Mapping[str, str],
-    window_days: float,
-) -> tuple[Fitness, ...]:
-    graph, born = population.graph, population.born_day
-    until = max((_days(member.observed_at) for member in members), default=0.0)
-    likes = _totals(graph, origin, {m.repo_id: m.likes for m in members})
-    downloads = _totals(graph, origin, {m.repo_id: m.downloads_30d for m in members})
-    return (
-        children_within(graph, born, until, window_days),
-        rate_since_birth("likes_per_day", likes, born, until, window_days),
-        rolling_count("downloads_30d", downloads, born, until),
-    )
-
-
-def _totals(
-    graph: LineageGraph, origin: Mapping[str, str], counts: Mapping[str, int | None]
-) -> Floats:
-    """Sum over a model and its copies of what is known; NaN where nothing is."""
-    total = np.full(len(graph), np.nan)
-    for name, count in counts.items():
-        if count is not None:
-            i = graph.number(origin[name])
-            total[i] = count + (0.0 if np.isnan(total[i]) else total[i])
-    return total
 
 
 def _groups(population: Population) -> Iterator[_Group]:
@@ -280,6 +166,52 @@ def _groups(population: Population) -> Iterator[_Group]:
             branch,
             "one founder's clade; clusters: the lines of the founder's children",
         )
+
+
+def _of_quantities(studied: Studied) -> Population:
+    """The population with its evaluation results and its size, what `measure` judges by slopes."""
+    population = studied.population
+    quantities = {
+        name: column
+        for name, column in population.traits.items()
+        if studied.declared[name].is_evaluation or name == PARAMETERS
+    }
+    return Population(population.graph, population.born_day, quantities)
+
+
+def _beyond_slopes(population: Population, group: _Group) -> Iterator[EstimateRow]:
+    """Heredity within founders, and by all relatives at once."""
+    graph = population.graph
+    for trait, column in population.traits.items():
+        within = within_founder_heritability(column, population.mid_parent(trait), graph.founder)
+        yield _row("heritability_within_founders", trait, None, group, within, "; copies collapsed")
+        by_relatives = animal_heritability(graph, column)
+        yield _row("animal_model", trait, None, group, by_relatives, "; copies collapsed")
+
+
+def _categories(
+    studied: Studied, group: _Group, counted: Sequence[Fitness], seed: int
+) -> Iterator[EstimateRow]:
+    """Diversity, mutation, information and selection of every categorical trait."""
+    graph, cluster, note = studied.population.graph, group.cluster, "; copies collapsed"
+    child, parent = graph.edge_child, graph.parent_index
+    for trait, values in studied.labels.items():
+        sets, _ = value_sets(values)
+        label = single_values(sets)
+        rng = _rng(seed, "categories", trait)
+        number = diversity(
+            label, cluster, partial(hill_number, q=1.0), "Hill number of order 1", rng=rng,
+            lowest=1.0,
+        )  # fmt: skip
+        yield _row("effective_number", trait, None, group, number, note)
+        rate = mutation_rate(sets, child, parent, cluster[child])
+        yield _row("mutation_rate", trait, None, group, rate.by_founder, note)
+        told = parent_information(label, child, parent, cluster[child], rng=rng)
+        chance = f"; {told.null_mean:.3g} by chance" if np.isfinite(told.null_mean) else ""
+        yield _row("parent_information", trait, None, group, told.observed, f"{chance}{note}")
+        for fitness in counted:
+            between = fitness_between_labels(label, fitness, cluster, rng=rng)
+            yield _row("fitness_between_values", trait, fitness.name, group, between, note)
 
 
 def _heritabilities(
@@ -333,7 +265,3 @@ def _row(
 def _rng(seed: int, *words: str) -> np.random.Generator:
     """A stream of its own for each estimate, whatever else is measured."""
     return np.random.default_rng([seed, zlib.crc32("\0".join(words).encode())])
-
-
-def _days(moment: datetime) -> float:
-    return (moment - _EPOCH) / timedelta(days=1)

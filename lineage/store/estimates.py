@@ -10,16 +10,37 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 
 from lineage.model import Estimate
+from lineage.store.reads import LATEST
 
 __all__ = [
     "EstimateRow",
+    "Evaluation",
     "Member",
+    "Stated",
     "TraitValue",
     "read_estimates",
+    "read_evaluations",
     "read_members",
+    "read_stated",
     "read_traits",
     "replace_estimates",
 ]
+
+
+_NAMED_TRAITS = """
+    WITH latest AS (
+        SELECT repo_id, name, metric, dataset, source, arg_max(value, observed_at) AS value,
+               arg_max(higher_is_better, observed_at) AS higher_is_better
+        FROM trait WHERE isfinite(value) GROUP BY ALL),
+    scales AS (
+        SELECT name, count(DISTINCT (metric, dataset)) AS n, count(DISTINCT source) AS n_sources
+        FROM latest GROUP BY name),
+    named AS (
+        SELECT repo_id, CASE WHEN n = 1 AND n_sources = 1 THEN name ELSE name || ' (' || metric
+               || ', ' || dataset || CASE WHEN n_sources = 1 THEN '' ELSE '; ' || source END || ')'
+               END AS trait, value, metric, higher_is_better, source
+        FROM latest JOIN scales USING (name))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +62,40 @@ class TraitValue:
     repo_id: str
     trait: str
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How a trait of :func:`read_traits` was measured; sources of several are listed."""
+
+    trait: str
+    metric: str
+    higher_is_better: bool | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What records and files of a model last stated; None and () where they never did."""
+
+    repo_id: str
+    licence: str | None
+    languages: tuple[str, ...]
+    task: str | None
+    library: str | None
+    datasets: tuple[str, ...]
+    architecture: str | None
+    dtype: str | None
+    context_length: int | None
+    tokenizer: str | None
+    gated: str | None
+    card_characters: int | None
+    card_completeness: float | None
+
+    @staticmethod
+    def unknown(repo_id: str = "") -> Stated:
+        """A model of which nothing is stated."""
+        return Stated(repo_id, None, (), None, None, (), *(None,) * 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +135,38 @@ def read_traits(connection: duckdb.DuckDBPyConnection) -> tuple[TraitValue, ...]
     dataset; source)``: values on different scales must not meet.
     """
     rows = connection.execute(
-        "WITH latest AS (SELECT repo_id, name, metric, dataset, source,"
-        " arg_max(value, observed_at) AS value FROM trait WHERE isfinite(value) GROUP BY ALL),"
-        " scales AS (SELECT name, count(DISTINCT (metric, dataset)) AS n,"
-        " count(DISTINCT source) AS n_sources FROM latest GROUP BY name)"
-        " SELECT repo_id, CASE WHEN n = 1 AND n_sources = 1 THEN name ELSE name || ' (' || metric"
-        " || ', ' || dataset || CASE WHEN n_sources = 1 THEN '' ELSE '; ' || source END || ')'"
-        " END AS trait, value"
-        " FROM latest JOIN scales USING (name) ORDER BY repo_id, trait"
+        f"{_NAMED_TRAITS} SELECT repo_id, trait, value FROM named ORDER BY repo_id, trait"
     ).fetchall()
     return tuple(TraitValue(*row) for row in rows)
+
+
+def read_evaluations(connection: duckdb.DuckDBPyConnection) -> tuple[Evaluation, ...]:
+    """How each trait of :func:`read_traits` was measured, in order of trait.
+
+    Whether higher is better is None where nobody said, and where sources disagree.
+    """
+    rows = connection.execute(
+        f"{_NAMED_TRAITS} SELECT trait, min(metric), CASE WHEN bool_and(higher_is_better) ="
+        " bool_or(higher_is_better) THEN bool_and(higher_is_better) END,"
+        " string_agg(DISTINCT source, ', ' ORDER BY source) FROM named GROUP BY trait"
+        " ORDER BY trait"
+    ).fetchall()
+    return tuple(Evaluation(*row) for row in rows)
+
+
+def read_stated(connection: duckdb.DuckDBPyConnection) -> tuple[Stated, ...]:
+    """What every model last stated, in order of name."""
+    columns = (
+        "licence, languages, pipeline_tag, library, datasets, architecture, dtype,"
+        " context_length, tokenizer, gated, card_characters, card_completeness"
+    )
+    rows = connection.execute(
+        f"SELECT repo_id, {columns} FROM ({LATEST}) ORDER BY repo_id"
+    ).fetchall()
+    return tuple(
+        Stated(repo_id, licence, tuple(languages or ()), task, library, tuple(sets or ()), *rest)
+        for repo_id, licence, languages, task, library, sets, *rest in rows
+    )
 
 
 def replace_estimates(

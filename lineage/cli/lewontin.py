@@ -1,0 +1,148 @@
+"""The commands traits and lewontin: what models vary in, and whether it evolves by selection."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import textwrap
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from lineage.cli.output import print_json, print_table, print_text
+
+__all__ = ["lewontin", "register", "traits"]
+
+_FITNESSES = ("children", "descendants", "likes", "downloads")
+_WIDEST = 100
+
+
+def traits(options: argparse.Namespace) -> int:
+    """``herdbook traits``."""
+    from lineage.pipeline.lewontin import traits as stage
+    from lineage.store.home import Home
+
+    found = stage(Home(options.home), ignore_claims=options.ignore_claims)
+    if options.json:
+        print_json(
+            [
+                asdict(one.trait)
+                | {"n_known": one.n_known, "n_models": one.n_models, "n_pairs": one.n_pairs}
+                for one in found
+            ]
+        )
+        return 0
+    better = {True: "higher", False: "lower", None: ""}
+    print_table(
+        ("trait", "type", "unit", "better", "copied by construction", "source", "known", "missing",
+         "parent and child"),
+        [
+            (
+                one.trait.name,
+                str(one.trait.type),
+                one.trait.unit,
+                better[one.trait.higher_is_better],
+                "yes" if one.trait.is_constitutive else "no",
+                one.trait.source,
+                f"{one.n_known} of {one.n_models}",
+                f"{100 * one.missing:.0f} %",
+                str(one.n_pairs),
+            )
+            for one in found
+        ],
+    )  # fmt: skip
+    return 0
+
+
+def lewontin(options: argparse.Namespace) -> int:
+    """``herdbook lewontin``."""
+    from lineage.pipeline.lewontin import lewontin as stage
+    from lineage.store.home import Home
+
+    found = stage(
+        Home(options.home),
+        trait=options.trait,
+        clade=options.clade,
+        since=options.since,
+        fitness=options.fitness,
+        window_days=options.window_days,
+        ignore_claims=options.ignore_claims,
+        seed=options.seed,
+    )
+    if options.json:
+        print_json(found.to_dict())
+        return 0
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
+    for line in found.lines():
+        indent = " " * (len(line) - len(line.lstrip()))
+        for part in textwrap.wrap(line, width, subsequent_indent=indent) or [""]:
+            print_text(part)
+    return 0
+
+
+def register(
+    command: Callable[..., argparse.ArgumentParser],
+    json_option: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    """Add the commands by `command`, which adds one."""
+    parser = command(
+        "traits",
+        "list the traits of models, of how many each is known, and how it was measured",
+        "herdbook traits --home home/demo",
+        traits,
+    )
+    _claims_option(parser)
+    json_option(parser)
+    parser = command(
+        "lewontin",
+        "judge whether a trait meets Lewontin's conditions: variation, heredity, "
+        "differential fitness",
+        "herdbook lewontin --trait loss/python --fitness children --home home/demo",
+        lewontin,
+    )
+    parser.add_argument(
+        "--trait", metavar="T",
+        help="see herdbook traits (default: the evaluation result that most parents and children "
+        "both have)",
+    )  # fmt: skip
+    parser.add_argument("--clade", metavar="MODEL", help="only this model and its descendants")
+    parser.add_argument(
+        "--since", type=_day, metavar="D", help="only models born since this day (2025-01-31)"
+    )
+    parser.add_argument(
+        "--fitness", choices=_FITNESSES, default="children",
+        help="what counts as propagation (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--window-days", type=_days, default=180.0, metavar="N",
+        help="how long children, descendants and likes are counted from a model's birth "
+        "(default: 180)",
+    )  # fmt: skip
+    _claims_option(parser)
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the resamples (default: %(default)s)"
+    )
+    json_option(parser)
+
+
+def _claims_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ignore-claims", action="store_true", help="use what the weights show, nothing declared"
+    )
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day like 2025-01-31") from None
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0.0
+    if not 0 < days < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of days")
+    return days

@@ -1,0 +1,1 @@
+"""Categorical traits and texts: mutation, information, drift, selection between labels."""

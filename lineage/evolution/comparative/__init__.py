@@ -1,0 +1,1 @@
+"""Trees and models of change along them: signal, Mk, births and deaths, balance."""

@@ -1,0 +1,1 @@
+"""Births, lives and lineages through time."""

@@ -1,0 +1,479 @@
+"""Lewontin's conditions: judged on histories where each holds or fails by construction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lineage.evolution.catalogue import STATED, TraitType, evaluation_trait, stated_trait
+from lineage.evolution.categories.label_selection import fitness_between_labels, permute_labels
+from lineage.evolution.categories.value_sets import value_sets
+from lineage.evolution.degrees import continuity, dependence, dependence_on_label, fidelity
+from lineage.evolution.lewontin import (
+    Answer,
+    Question,
+    judge_labels,
+    judge_numbers,
+    strata_of,
+)
+from lineage.evolution.multiple import permute_resemblance
+from lineage.evolution.selection import Fitness, children_within, descendants_within
+from lineage.evolution.threats import Circumstances, threats_of
+from lineage.evolution.traits import Population
+from lineage.graph import LineageGraph
+from lineage.model import Estimate
+
+SCORE = evaluation_trait("score", "accuracy", True, "card")
+LICENCE = stated_trait("licence")
+
+
+def history(
+    *,
+    n_founders=30,
+    n_lines=4,
+    n_children=4,
+    inherited=0.9,
+    favoured=0.0,
+    founders_differ=0.2,
+    seed=1,
+):
+    """Founders with lines, lines with children; a line's children are the more the better it is.
+
+    `inherited` is the share of a parent's deviation that a child keeps; `favoured` how strongly a
+    better score breeds.
+    """
+    rng = np.random.default_rng(seed)
+    edges, born, score, likes = [], [], [], []
+
+    def model(parent, value, day):
+        number = len(score)
+        if parent is not None:
+            edges.append((f"m{number}", f"m{parent}", 1.0, 0))
+        score.append(value)
+        born.append(day)
+        likes.append(float(rng.poisson(5 * np.exp(favoured * value))))
+        return number
+
+    def child_of(value):
+        return inherited * value + rng.normal(0, 0.4)
+
+    for _ in range(n_founders):
+        base = rng.normal(0, founders_differ)
+        founder = model(None, base, 0.0)
+        for _ in range(n_lines):
+            line = model(founder, base + rng.normal(0, 1), 10.0)
+            for _ in range(rng.poisson(n_children * np.exp(favoured * score[line]))):
+                model(line, child_of(score[line]), 20.0)
+    ids = [f"m{i}" for i in range(len(score))]
+    graph = LineageGraph.from_edges(ids, edges)
+    return Population(graph, np.array(born), {"score": np.array(score)}), np.array(likes)
+
+
+def asked(population, fitness=None, *, member=None, owner=None):
+    n = len(population.graph)
+    fitness = fitness or children_within(population.graph, population.born_day, 1000.0, 180.0)
+    return Question(
+        population,
+        np.ones(n, dtype=bool) if member is None else member,
+        population.graph.founder,
+        np.arange(n) if owner is None else owner,
+        strata_of(population.graph.founder, population.born_day),
+        fitness,
+    )
+
+
+def judged(population, fitness=None, trait=SCORE, **question):
+    return judge_numbers(
+        asked(population, fitness, **question),
+        trait,
+        rng=np.random.default_rng(2),
+        n_resamples=400,
+        n_permutations=199,
+    )
+
+
+def answers(verdict):
+    return [condition.answer for condition in verdict.conditions]
+
+
+def threat(verdict, name):
+    return {one.name: one for one in verdict.threats}[name]
+
+
+def test_all_conditions_are_met_where_all_hold_by_construction():
+    population, _ = history(favoured=0.5)
+    verdict = judged(population)
+    assert answers(verdict) == [Answer.MET] * 3
+    assert verdict.answer is Answer.MET
+    variation, heredity, differential = verdict.conditions
+    assert variation.estimate.value == pytest.approx(1.0, abs=0.3)
+    assert heredity.estimate.low < 0.95 < heredity.estimate.high + 0.1
+    assert differential.estimate.low > 0
+    assert "towards better" in differential.sentence
+    assert "are met" in verdict.sentence
+
+
+def test_a_trait_that_breeds_no_better_shows_no_differential_fitness():
+    population, likes = history(favoured=0.0)
+    likes = Fitness("likes", likes, "fitness: likes, drawn without regard to the score")
+    verdict = judged(population, likes)
+    assert answers(verdict) == [Answer.MET, Answer.MET, Answer.NOT_SHOWN]
+    assert "differential fitness is not established" in verdict.sentence
+
+
+def test_a_trait_that_is_not_handed_on_shows_no_heredity():
+    population, _ = history(inherited=0.0, favoured=0.5, founders_differ=0.0)
+    graph = population.graph
+    score = population.traits["score"].copy()
+    lines = graph.primary >= 0
+    lines &= graph.primary[graph.primary] < 0  # children of founders are drawn around them
+    verdict = judged(replace(population, traits={"score": score}), member=~lines)
+    assert verdict.conditions[1].answer is Answer.NOT_SHOWN
+    assert verdict.answer is Answer.NOT_SHOWN
+
+
+def test_resemblance_that_founders_alone_make_is_no_heredity():
+    """Children differ from their parents as much as from their aunts; founders lie far apart."""
+    rng = np.random.default_rng(3)
+    population, _ = history(inherited=0.0, n_children=3)
+    founder = population.graph.founder
+    score = 5.0 * rng.normal(size=founder.max() + 1)[founder] + rng.normal(size=founder.size)
+    population = replace(population, traits={"score": score})
+    verdict = judged(population)
+    heredity = verdict.conditions[1]
+    assert heredity.estimate.low > 0.5  # parent and child are alike …
+    assert heredity.null.expected == pytest.approx(heredity.estimate.value, abs=0.1)
+    assert heredity.answer is Answer.NOT_SHOWN  # … as any two of the family are
+    assert threat(verdict, "shared_base").applies
+    assert abs(dict(heredity.beside)["slope within founders"].value) < 0.2
+
+
+def test_selection_that_founders_alone_make_is_no_differential_fitness():
+    rng = np.random.default_rng(4)
+    population, _ = history()
+    founder = population.graph.founder
+    fame = 3.0 * rng.random(founder.max() + 1)[founder]
+    score = fame + 0.3 * rng.normal(size=founder.size)
+    likes = Fitness("likes", rng.poisson(np.exp(fame)).astype(float), "fitness: likes")
+    verdict = judged(replace(population, traits={"score": score}), likes)
+    differential = verdict.conditions[2]
+    assert differential.estimate.low > 0
+    assert differential.null.p_value > 0.05
+    assert differential.answer is Answer.NOT_SHOWN
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        (lambda n: np.full(n, 0.5), Answer.NOT_SHOWN),
+        (lambda n: np.full(n, np.nan), Answer.CANNOT_TELL),
+    ],
+)
+def test_a_trait_that_is_constant_or_unknown_is_not_said_to_evolve(values, answer):
+    population, _ = history()
+    verdict = judged(replace(population, traits={"score": values(len(population.graph))}))
+    assert verdict.conditions[0].answer is answer
+    assert verdict.answer is not Answer.MET
+    assert all(math.isnan(c.estimate.value) for c in verdict.conditions[1:])
+    assert all(c.sentence.startswith("Cannot be told") for c in verdict.conditions[1:])
+    assert "nan" not in " ".join(c.sentence for c in verdict.conditions)
+
+
+def test_one_founder_tells_nothing_by_founders():
+    population, _ = history(n_founders=1, n_lines=20)
+    verdict = judged(population)
+    assert verdict.answer is Answer.CANNOT_TELL
+    assert threat(verdict, "few_founders").applies
+
+
+# Categorical traits.
+
+
+def licences(population, rate, seed=5):
+    """Every model has its primary parent's licence, but for a `rate` that chose anew."""
+    rng = np.random.default_rng(seed)
+    graph = population.graph
+    label = rng.integers(0, 3, len(graph))
+    for i in graph.topological:
+        if graph.primary[i] >= 0 and rng.random() >= rate:
+            label[i] = label[graph.primary[i]]
+    return label
+
+
+def judged_labels(population, label, fitness=None):
+    sets, _ = value_sets([{f"v{k}"} if k >= 0 else set() for k in label])
+    return judge_labels(
+        asked(population, fitness),
+        LICENCE,
+        sets,
+        rng=np.random.default_rng(2),
+        n_resamples=200,
+        n_permutations=199,
+    )
+
+
+def test_a_licence_that_is_kept_and_favoured_meets_all_conditions():
+    population, _ = history(n_founders=60)
+    label = licences(population, 0.3)
+    rng = np.random.default_rng(6)
+    likes = Fitness("likes", rng.poisson(2.0 + 6.0 * (label == 1)).astype(float), "fitness: likes")
+    verdict = judged_labels(population, label, likes)
+    assert answers(verdict) == [Answer.MET] * 3
+    rate = dict(verdict.conditions[1].beside)["edge mutation rate"]
+    assert rate.low < 0.2 < rate.high  # two of three that choose anew choose another
+    fidelity_, continuity_, _ = verdict.degrees
+    assert fidelity_.estimate.value == pytest.approx(1 - rate.value)
+    assert math.isnan(continuity_.estimate.value)
+
+
+def test_a_licence_chosen_at_random_is_not_inherited_nor_selected():
+    population, _ = history(n_founders=60)
+    label = licences(population, 1.0)
+    rng = np.random.default_rng(7)
+    likes = Fitness("likes", rng.poisson(3.0, len(label)).astype(float), "fitness: likes")
+    verdict = judged_labels(population, label, likes)
+    assert answers(verdict) == [Answer.MET, Answer.NOT_SHOWN, Answer.NOT_SHOWN]
+
+
+def test_a_population_of_one_licence_does_not_vary():
+    population, _ = history()
+    verdict = judged_labels(population, np.zeros(len(population.graph), dtype=int))
+    assert verdict.answer is not Answer.MET
+    assert verdict.conditions[0].answer is Answer.NOT_SHOWN
+
+
+def test_fitness_between_labels_is_the_naive_variance_of_their_means():
+    rng = np.random.default_rng(8)
+    label, w = rng.integers(-1, 4, 50), rng.poisson(3.0, 50).astype(float)
+    w[3] = np.nan
+    fitness = Fitness("w", w, "fitness: given")
+    found = fitness_between_labels(label, fitness, np.arange(50), rng=rng)
+    rows = [(a, b) for a, b in zip(label, w, strict=True) if a >= 0 and not math.isnan(b)]
+    mean = sum(b for _, b in rows) / len(rows)
+    naive = sum((np.mean([y for x, y in rows if x == a]) / mean - 1) ** 2 for a, _ in rows)
+    assert found.value == pytest.approx(naive / len(rows))
+    assert found.n == len(rows)
+    tested = permute_labels(label, fitness, np.zeros(50, dtype=int), rng=rng, n_permutations=99)
+    assert tested.value == pytest.approx(found.value)
+
+
+def test_fitness_is_exchanged_within_strata_only():
+    """Within each stratum all fitness is equal: nothing can move."""
+    stratum = np.repeat([0, 1], 10)
+    fitness = Fitness("w", stratum.astype(float), "fitness: given")
+    tested = permute_labels(
+        np.tile([0, 1], 10), fitness, stratum, rng=np.random.default_rng(1), n_permutations=9
+    )
+    assert math.isnan(tested.p_value)
+    assert "within no stratum" in tested.method
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_p_values_of_unrelated_labels_are_not_small(seed):
+    rng = np.random.default_rng(seed)
+    found = [
+        permute_labels(
+            rng.integers(0, 3, 60),
+            Fitness("w", rng.poisson(2.0, 60).astype(float), "fitness: given"),
+            rng.integers(0, 4, 60),
+            rng=rng,
+            n_permutations=39,
+        ).p_value
+        for _ in range(40)
+    ]
+    assert np.mean(np.array(found) <= 0.1) < 0.3
+    assert 0.3 < np.mean(found) < 0.7
+
+
+# Parents exchanged.
+
+
+def test_the_slope_under_exchange_is_the_mean_over_all_exchanges():
+    child, mid = np.array([1.0, 2.0, 4.0, 3.0, 7.0]), np.array([0.0, 1.0, 2.0, 5.0, 6.0])
+    stratum = np.array([0, 0, 0, 1, 1])
+    tested = permute_resemblance(
+        child, mid, stratum, rng=np.random.default_rng(1), n_permutations=99
+    )
+    x = mid - mid.mean()
+    sxx = x @ x
+    assert tested.value == pytest.approx(x @ child / sxx)
+    means = np.array([x[:3].mean()] * 3 + [x[3:].mean()] * 2)
+    assert tested.expected == pytest.approx(means @ (child - child.mean()) / sxx)
+
+
+def test_children_of_one_parent_move_together():
+    """One parent with ten children is one witness: two parents can change places in two ways."""
+    child = np.concatenate([np.full(10, 5.0), np.full(10, 1.0)])
+    mid = np.repeat([4.0, 0.0], 10)
+    tested = permute_resemblance(
+        child, mid, np.zeros(20, dtype=int), rng=np.random.default_rng(1), n_permutations=999
+    )
+    assert tested.p_value > 0.3
+    assert tested.n == 20
+
+
+# Degrees.
+
+
+def test_fitness_that_runs_smoothly_is_continuous_and_noise_is_not():
+    rng = np.random.default_rng(9)
+    z, founder = rng.normal(size=300), rng.integers(0, 30, 300)
+    smooth = continuity(z, np.exp(z), founder)
+    rugged = continuity(z, rng.permutation(np.exp(z)), founder)
+    assert smooth.estimate.value > 0.9
+    assert abs(rugged.estimate.value) < 0.2
+    assert smooth.letter == "C"
+
+
+def test_dependence_is_the_share_that_the_trait_explains_within_strata():
+    rng = np.random.default_rng(10)
+    stratum = rng.integers(0, 20, 2000)
+    z = rng.normal(size=2000)
+    noise = rng.normal(size=2000)
+    w = 10 * stratum + z + z**2 + noise  # variance 1 + 2 of the trait, 1 of noise
+    found = dependence(z, w, stratum, stratum)
+    assert found.estimate.value == pytest.approx(0.75, abs=0.06)
+    assert found.estimate.low < 0.75 < found.estimate.high
+    none = dependence(z, 10 * stratum + noise, stratum, stratum)
+    assert abs(none.estimate.value) < 0.02
+
+
+def test_dependence_on_labels_is_that_of_their_indicators():
+    rng = np.random.default_rng(11)
+    label, stratum = rng.integers(0, 2, 400), rng.integers(0, 10, 400)
+    w = label + rng.normal(size=400) + stratum
+    found = dependence_on_label(label, w, stratum, stratum)
+    same = dependence(label.astype(float), w, stratum, stratum)
+    assert found.estimate.value == pytest.approx(same.estimate.value)
+
+
+def test_fidelity_turns_a_rate_of_change_round():
+    rate = Estimate(0.2, 0.1, 0.4, 0.95, 10, "rate", 3)
+    found = fidelity(rate, is_rate_of_change=True).estimate
+    assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.6, 0.9))
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        lambda z, w, g: continuity(z, w, g),
+        lambda z, w, g: dependence(z, w, g, g),
+        lambda z, w, g: dependence_on_label(np.zeros(len(z), dtype=int), w, g, g),
+    ],
+)
+@pytest.mark.parametrize("n", [0, 2, 30])
+def test_degrees_that_nothing_tells_say_so(asks, n):
+    constant = np.ones(n)
+    found = asks(constant, constant, np.arange(n))
+    assert math.isnan(found.estimate.value)
+    assert found.sentence.startswith("Cannot be told")
+
+
+# Threats.
+
+
+def circumstances(population, **changes):
+    n = len(population.graph)
+    score = population.traits["score"]
+    given = Circumstances(np.isfinite(score), score, True, np.ones(n), np.arange(n), False, True)
+    return replace(given, **changes)
+
+
+def test_threats_are_counted_as_one_would_by_hand():
+    graph = LineageGraph.from_edges(
+        ["a", "b", "c", "d", "e"],
+        [("b", "a", 1.0, 0), ("c", "a", 1.0, 0), ("d", "b", 1.0, 0), ("e", "d", 1.0, 0)],
+    )
+    score = np.array([1.0, 1.0, 2.0, np.nan, 4.0])
+    population = Population(graph, np.array([0.0, 1, 2, 3, np.nan]), {"score": score})
+    at = circumstances(
+        population,
+        owner=np.array([0, 0, 1, 1, 1]),
+        fitness=np.array([1.0, np.nan, 1.0, 1.0, 1.0]),
+    )
+    found = {one.name: one for one in threats_of(population, at)}
+    assert found["same_author"].value == pytest.approx(1 / 2)  # b of a; c of a
+    assert found["copied_trait"].value == pytest.approx(1 / 2)
+    assert found["missing_parents"].value == pytest.approx(1 / 3)  # e, whose parent has no score
+    assert found["right_truncation"].value == pytest.approx(1 / 4)
+    assert found["few_founders"].value == 1
+    assert found["contamination"].applies is None
+
+
+def test_what_no_field_can_show_is_unknown_and_never_little():
+    population, _ = history(n_founders=3)
+    found = threats_of(population, circumstances(population))
+    order = [one.applies for one in found]
+    assert order == sorted(order, key=[True, None, False].index)
+    assert {one.name for one in found if one.applies is None} >= {"contamination"}
+    without = threats_of(population, circumstances(population, is_evaluation=False))
+    assert "contamination" not in {one.name for one in without}
+
+
+def test_variation_between_founders_is_told_from_that_within():
+    rng = np.random.default_rng(12)
+    population, _ = history()
+    founder = population.graph.founder
+    far = 10.0 * rng.normal(size=founder.max() + 1)[founder] + rng.normal(size=founder.size)
+    found = {}
+    for name, score in (("far", far), ("near", rng.normal(size=founder.size))):
+        changed = replace(population, traits={"score": score})
+        threats = threats_of(changed, circumstances(changed))
+        found[name] = {one.name: one for one in threats}["shared_base"]
+    assert found["far"].value > 0.9
+    assert found["far"].applies
+    assert found["near"].value < 0.1
+    assert not found["near"].applies
+
+
+# The catalogue, and what the clade of a model is.
+
+
+def test_every_stated_trait_is_declared_once():
+    names = [trait.name for trait in STATED]
+    assert len(set(names)) == len(names)
+    assert all(stated_trait(name).unit for name in names)
+    assert {trait.type for trait in STATED} == set(TraitType)
+    assert not any(trait.is_evaluation for trait in STATED)
+
+
+def test_lines_below_a_model_are_its_childrens_clades():
+    graph = LineageGraph.from_edges(
+        list("abcdefg"),
+        [
+            ("b", "a", 1.0, 0), ("c", "b", 1.0, 0), ("d", "b", 1.0, 0), ("e", "c", 1.0, 0),
+            ("f", "g", 0.6, 0), ("f", "d", 0.4, 1),
+        ],
+    )  # fmt: skip
+    population = Population(graph, np.zeros(7), {})
+    assert [graph.ids[i] for i in np.flatnonzero(population.clade("b"))] == list("bcdef")
+    lines = [graph.ids[i] for i in population.lines_below("b")]
+    assert lines == ["a", "b", "c", "d", "c", "f", "g"]
+
+
+def naive_descendants(graph, born, model, window):
+    count = 0
+    for name in graph.descendants(graph.ids[model]):
+        k = graph.number(name)
+        count += 0 <= born[k] - born[model] <= window
+    return count
+
+
+def test_descendants_within_a_window_are_those_of_a_walk():
+    rng = np.random.default_rng(13)
+    ids = [f"m{i}" for i in range(60)]
+    edges = []
+    for i in range(1, 60):
+        parents = rng.choice(i, size=min(i, 1 + (rng.random() < 0.3)), replace=False)
+        edges += [(ids[i], ids[k], None, place) for place, k in enumerate(parents)]
+    graph = LineageGraph.from_edges(ids, edges)
+    born = np.arange(60, dtype=float)  # no child is older than its parent
+    found = descendants_within(graph, born, 50.0, 12.0).values
+    for i in range(60):
+        if born[i] + 12 > 50:
+            assert math.isnan(found[i])
+        else:
+            assert found[i] == naive_descendants(graph, born, i, 12)
