@@ -45,6 +45,8 @@ _N_BASES_SEARCHED = 3
 _N_TRIED = 2
 _N_REFUSED = 4
 _SOME_SMALLEST = 2
+_CENTRAL = 0.5
+"""Share of the base's slant below which the child is the centre; train families: .93 and more."""
 _RULES = ((Rule.SUM, False), (Rule.ELECTED, False), (Rule.MEAN, False), (Rule.MEAN, True))
 
 
@@ -121,15 +123,17 @@ def find_masked(
 
 
 def _is_in_the_middle(pool: Pool, child: str, search: _Search) -> bool:
-    """Whether the child is more of a centre to base and parents than the base is to the parents.
+    """Whether the child is clearly more of a centre than the base is.
 
     What they were all made from lies between them too, and few steps of rounding away masks of
     many parents explain any word. But steps that were taken apart from one another are at right
     angles where they began. With ``c_i = ⟨M−B, P_i−B⟩`` and ``V = ‖M−B‖²`` those from a merge M
-    multiply to ``V − c_i`` and ``⟨P_i−B, P_j−B⟩ − c_i − c_j + V``, which are not all zero.
+    multiply to ``V − c_i`` and ``⟨P_i−B, P_j−B⟩ − c_i − c_j + V``, which are not all zero; parents
+    that were trained alike slant from their base too, so the child has to do so half as much.
     """
     parents = [search.names[i] for i in search.chosen]
-    return _slant(pool, child, [search.base, *parents]) < _slant(pool, search.base, parents)
+    from_child = _slant(pool, child, [search.base, *parents])
+    return from_child < _CENTRAL * _slant(pool, search.base, parents)
 
 
 def _slant(pool: Pool, origin: str, ends: Sequence[str]) -> float:
