@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csc_array, csr_array, eye_array
 
-from lineage.evolution import animal
-from lineage.evolution.animal import AnimalModelFit, fit_animal_model
-from lineage.evolution.bivariate import BivariateFit, fit_bivariate_model
-from lineage.evolution.mixed_model import MixedModel, RandomEffect
-from lineage.evolution.mixed_solution import Solution, log_determinant_slope
-from lineage.evolution.relatedness import Relatedness, mendelian, relatedness
-from lineage.evolution.spectral_reml import boundary_p_value, profile_interval, spectrum
+from lineage.evolution.inheritance import animal
+from lineage.evolution.inheritance.animal import AnimalModelFit, fit_animal_model
+from lineage.evolution.inheritance.bivariate import BivariateFit, fit_bivariate_model
+from lineage.evolution.inheritance.mixed_model import MixedModel, RandomEffect
+from lineage.evolution.inheritance.mixed_solution import Solution, log_determinant_slope
+from lineage.evolution.inheritance.relatedness import Relatedness, mendelian, relatedness
+from lineage.evolution.inheritance.spectral_reml import boundary_p_value, profile_interval, spectrum
 from lineage.graph import CycleError, LineageGraph
 
 Floats = NDArray[np.float64]

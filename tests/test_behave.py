@@ -17,28 +17,28 @@ from crawler.hub_server import running_hub
 from lineage.cli import main
 from lineage.errors import HerdbookError, NotFoundError, UsageError
 from lineage.model import Edge, Grade, Kind, Verdict
-from lineage.pipeline import behave as stage
-from lineage.pipeline.behave import BehaveOptions, behave, plan_behave
-from lineage.pipeline.behave_alleles import (
+from lineage.pipeline.behaviour import behave as stage
+from lineage.pipeline.behaviour.alleles import (
     Alleles,
     BehaviourSettings,
     Vocabulary,
     drawn,
     next_characters,
 )
-from lineage.pipeline.behave_endpoint import Endpoint, complete
-from lineage.pipeline.behave_models import EndpointRunner, transformers_runner
-from lineage.pipeline.behave_results import (
+from lineage.pipeline.behaviour.behave import BehaveOptions, behave, plan_behave
+from lineage.pipeline.behaviour.endpoint import Endpoint, complete
+from lineage.pipeline.behaviour.models import EndpointRunner, transformers_runner
+from lineage.pipeline.behaviour.prompts import PromptSet, own_prompts, read_prompts
+from lineage.pipeline.behaviour.results import (
     BehaviourKey,
     BehaviourResult,
     load_result,
     save_result,
 )
-from lineage.pipeline.behave_staging import UnsuitableError, require_suitable
-from lineage.pipeline.behave_staging import stage as make_folder
-from lineage.pipeline.behave_study import Observed, Register, study
+from lineage.pipeline.behaviour.staging import UnsuitableError, require_suitable
+from lineage.pipeline.behaviour.staging import stage as make_folder
+from lineage.pipeline.behaviour.study import Observed, Register, study
 from lineage.pipeline.located import ModelReader, locate_folder
-from lineage.pipeline.prompts import PromptSet, own_prompts, read_prompts
 from lineage.pipeline.publish import publish
 from lineage.store.estimates import TraitValue
 from lineage.store.home import Home

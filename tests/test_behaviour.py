@@ -15,11 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.behaviour import AlleleTable, allele_table, nei_distance, nei_identity
-from lineage.evolution.behaviour_lineage import compare_with_lineage, robinson_foulds
-from lineage.evolution.behaviour_pedigree import lineage_clades, lineage_distance
-from lineage.evolution.behaviour_prediction import predict_trait
-from lineage.evolution.behaviour_tree import (
+from lineage.evolution.behaviour.alleles import (
+    AlleleTable,
+    allele_table,
+    nei_distance,
+    nei_identity,
+)
+from lineage.evolution.behaviour.lineage_comparison import compare_with_lineage, robinson_foulds
+from lineage.evolution.behaviour.pedigree import lineage_clades, lineage_distance
+from lineage.evolution.behaviour.prediction import predict_trait
+from lineage.evolution.behaviour.tree import (
     BehaviourTree,
     bootstrap_trees,
     neighbour_joining,

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.selection import Fitness, children_within
+from lineage.evolution.selection.fitness import Fitness, children_within
 from lineage.evolution.time.birth_rates import birth_rates
 from lineage.evolution.time.lineages import lineages_through_time
 from lineage.evolution.time.person_time import PersonTime, person_time

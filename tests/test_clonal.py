@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lineage.evolution.clonal import VARIANCE_OF_A_STEP, animal_heritability
+from lineage.evolution.inheritance.clonal import VARIANCE_OF_A_STEP, animal_heritability
 from lineage.graph import LineageGraph
 
 

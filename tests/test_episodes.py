@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.episodes import differential_by_episode, opportunity_by_episode
-from lineage.evolution.selection import Fitness, opportunity
+from lineage.evolution.selection.differentials import opportunity
+from lineage.evolution.selection.episodes import differential_by_episode, opportunity_by_episode
+from lineage.evolution.selection.fitness import Fitness
 
 Floats = NDArray[np.float64]
 NAN = math.nan

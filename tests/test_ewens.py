@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineage.evolution.ewens import ewens_test, ewens_theta, homozygosity_null
+from lineage.evolution.chance.ewens import ewens_test, ewens_theta, homozygosity_null
 
 
 def rng(seed: int = 1) -> np.random.Generator:

@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
-from lineage.evolution.gradients import (
-    average_gradients,
+from lineage.evolution.selection.average_gradients import average_gradients
+from lineage.evolution.selection.differentials import opportunity
+from lineage.evolution.selection.fitness import Fitness
+from lineage.evolution.selection.gradients import (
     linear_gradients,
     linear_gradients_bootstrap,
     quadratic_gradients,
     quadratic_gradients_bootstrap,
     robertson_covariances,
 )
-from lineage.evolution.selection import Fitness, opportunity
 from lineage.model import Estimate
 
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.heritability import heritability, heritability_bootstrap
+from lineage.evolution.inheritance.heritability import heritability, heritability_bootstrap
 from lineage.evolution.traits import EdgeTuple, Population, collapse_copies
 from lineage.graph import LineageGraph
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.relatedness import (
+from lineage.evolution.inheritance.relatedness import (
     Relatedness,
     mendelian,
     relatedness,
     variance_by_kind,
 )
-from lineage.evolution.shares import group_shares
+from lineage.evolution.inheritance.shares import group_shares
 from lineage.graph import CycleError, LineageGraph
 
 Floats = NDArray[np.float64]

@@ -15,12 +15,13 @@ from lineage.evolution.degrees import continuity, dependence, dependence_on_labe
 from lineage.evolution.lewontin import (
     Answer,
     Question,
+    _answer,
     judge_labels,
     judge_numbers,
     strata_of,
 )
-from lineage.evolution.multiple import permute_resemblance
-from lineage.evolution.selection import Fitness, children_within, descendants_within
+from lineage.evolution.selection.fitness import Fitness, children_within, descendants_within
+from lineage.evolution.selection.multiple import permute_resemblance
 from lineage.evolution.threats import Circumstances, threats_of
 from lineage.evolution.traits import Population
 from lineage.graph import LineageGraph
@@ -145,7 +146,7 @@ def test_resemblance_that_founders_alone_make_is_no_heredity():
     verdict = judged(population)
     heredity = verdict.conditions[1]
     assert heredity.estimate.low > 0.5  # parent and child are alike …
-    assert heredity.null.expected == pytest.approx(heredity.estimate.value, abs=0.1)
+    assert heredity.nulls[0].expected == pytest.approx(heredity.estimate.value, abs=0.1)
     assert heredity.answer is Answer.NOT_SHOWN  # … as any two of the family are
     assert threat(verdict, "shared_base").applies
     assert abs(dict(heredity.beside)["slope within founders"].value) < 0.2
@@ -161,8 +162,34 @@ def test_selection_that_founders_alone_make_is_no_differential_fitness():
     verdict = judged(replace(population, traits={"score": score}), likes)
     differential = verdict.conditions[2]
     assert differential.estimate.low > 0
-    assert differential.null.p_value > 0.05
+    assert differential.nulls[0].p_value > 0.05
     assert differential.answer is Answer.NOT_SHOWN
+
+
+def test_where_children_are_counted_selection_is_held_against_blind_copying_too():
+    population, _ = history(favoured=0.5)
+    question = replace(asked(population), watched=(1000.0, 180.0))
+    rng = np.random.default_rng(2)
+    verdict = judge_numbers(question, SCORE, rng=rng, n_resamples=200, n_permutations=99)
+    exchanged, copied = verdict.conditions[2].nulls
+    assert exchanged.p_value <= 0.05
+    assert copied.p_value <= 0.05
+    assert "blindly" in copied.words
+    # Founders have four children each whatever their score: both nulls know that.
+    assert copied.expected == pytest.approx(exchanged.expected, abs=0.1)
+    blind = replace(copied, p_value=0.4)
+    assert _answer(verdict.conditions[2].estimate, True, (exchanged, blind)) is Answer.NOT_SHOWN
+
+
+def test_a_null_that_cannot_be_drawn_says_why():
+    population, _ = history(favoured=0.5)
+    at_once = replace(population, born_day=np.zeros(len(population.graph)))
+    question = replace(asked(at_once), watched=(1000.0, 180.0))
+    rng = np.random.default_rng(2)
+    verdict = judge_numbers(question, SCORE, rng=rng, n_resamples=200, n_permutations=99)
+    copied = verdict.conditions[2].nulls[1]
+    assert math.isnan(copied.p_value)
+    assert "all births fall on one day" in verdict.conditions[2].sentence
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_the_command_prints_a_verdict_or_json(home, capsys):
         "heredity",
         "differential fitness",
     ]
-    assert {"estimate", "null", "answer", "sentence"} <= found["conditions"][1].keys()
+    assert {"estimate", "nulls", "answer", "sentence"} <= found["conditions"][1].keys()
     assert found["conditions"][1]["estimate"]["n_clusters"] == 12
 
 

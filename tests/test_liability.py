@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from scipy.special import expit
 from scipy.stats import norm
 
-from lineage.evolution.liability import data_scale, liability_factor, on_liability
+from lineage.evolution.inheritance.liability import data_scale, liability_factor, on_liability
 from lineage.model import Estimate
 
 

@@ -13,16 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.heritability import (
+from lineage.evolution.inheritance.heritability import (
     corrected_for_attenuation,
     from_one_parent,
     heritability,
     heritability_bootstrap,
+    within_founder_heritability,
+)
+from lineage.evolution.inheritance.textbook import (
     heritability_independent,
     parent_offspring_correlation,
     parent_set_means,
     parent_sets,
-    within_founder_heritability,
 )
 from lineage.graph import LineageGraph
 from lineage.model import Estimate

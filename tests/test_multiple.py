@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution import multiple
-from lineage.evolution.gradients import linear_gradients
-from lineage.evolution.multiple import (
+from lineage.evolution.selection import multiple
+from lineage.evolution.selection.differentials import selection_differential
+from lineage.evolution.selection.fitness import Fitness
+from lineage.evolution.selection.gradients import linear_gradients
+from lineage.evolution.selection.multiple import (
     adjusted_p_values,
     permute_differential,
     permute_gradients,
     permute_resemblance,
 )
-from lineage.evolution.selection import Fitness, selection_differential
 
 Floats = NDArray[np.float64]
 NAN = math.nan

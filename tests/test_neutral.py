@@ -13,21 +13,19 @@ from scipy.special import gammaln, polygamma, zeta
 from scipy.stats import binomtest
 
 from benchmarks.evolution.coverage import SCENARIOS, rates
-from lineage.evolution.gradients import linear_gradients
-from lineage.evolution.neutral import CopyingNull, copying_null, fit_attachment, fit_progeny
-from lineage.evolution.selection import (
-    children_within,
+from lineage.evolution.chance.attachment import Attachment
+from lineage.evolution.chance.attachment_fit import fit_attachment
+from lineage.evolution.chance.copying_null import CopyingNull, copying_null
+from lineage.evolution.chance.progeny import fit_progeny
+from lineage.evolution.chance.rules import HubRules, TraitRules
+from lineage.evolution.chance.simulate import SimulatedHub, simulate_hub
+from lineage.evolution.selection.differentials import (
     opportunity,
     selection_differential,
     selection_intensity,
 )
-from lineage.evolution.simulate import (
-    Attachment,
-    HubRules,
-    SimulatedHub,
-    TraitRules,
-    simulate_hub,
-)
+from lineage.evolution.selection.fitness import children_within
+from lineage.evolution.selection.gradients import linear_gradients
 from lineage.graph import LineageGraph
 
 Floats = NDArray[np.float64]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineage.evolution.price import (
+from lineage.evolution.selection.price import (
     PedigreeLinks,
     PricePartition,
     pedigree_links,

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineage.evolution.heritability import heritability_bootstrap
-from lineage.evolution.price import PedigreeLinks, pedigree_links, price_partition
-from lineage.evolution.response import response_to_selection
-from lineage.evolution.selection import Fitness, selection_differential
+from lineage.evolution.inheritance.heritability import heritability_bootstrap
+from lineage.evolution.selection.differentials import selection_differential
+from lineage.evolution.selection.fitness import Fitness
+from lineage.evolution.selection.price import PedigreeLinks, pedigree_links, price_partition
+from lineage.evolution.selection.response import response_to_selection
 from lineage.graph import LineageGraph
 from lineage.model import Estimate
 

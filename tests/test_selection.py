@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lineage.evolution.clusters import cluster_bootstrap
-from lineage.evolution.price import price_partition
-from lineage.evolution.selection import (
-    Fitness,
-    children_within,
+from lineage.evolution.selection.differentials import (
     opportunity,
     opportunity_excess,
-    rate_since_birth,
-    rolling_count,
     selection_differential,
     selection_intensity,
 )
+from lineage.evolution.selection.fitness import (
+    Fitness,
+    children_within,
+    rate_since_birth,
+    rolling_count,
+)
+from lineage.evolution.selection.price import price_partition
 from lineage.graph import LineageGraph
 
 Floats = NDArray[np.float64]

@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest, chisquare, ks_2samp, kstest
 
-from lineage.evolution.simulate import (
-    KINDS,
-    Attachment,
-    CategoryRules,
-    HubRules,
-    SimulatedHub,
-    TraitRules,
-    copy_parents,
-    simulate_hub,
-)
+from lineage.evolution.chance.attachment import Attachment, copy_parents
+from lineage.evolution.chance.rules import KINDS, CategoryRules, HubRules, TraitRules
+from lineage.evolution.chance.simulate import SimulatedHub, simulate_hub
 from lineage.model import Kind
 
 Floats = NDArray[np.float64]

@@ -30,6 +30,7 @@ from lineage.pipeline import verify as stage
 from lineage.pipeline.located import ModelReader, locate_folder
 from lineage.pipeline.verify import plan_verification, verify
 from lineage.pipeline.verify_plan import VerifyOptions
+from lineage.pipeline.weight_folder import download_file
 from lineage.pipeline.word_matches import match_words
 
 CHILD = "mergesmith/Tallow-linear-v1"
@@ -624,7 +625,7 @@ def test_a_download_with_another_content_than_stated_is_refused(models, tmp_path
     files = tuple(replace(file, sha256="0" * 64) for file in located.snapshot.files)
     lying = replace(located, snapshot=replace(located.snapshot, files=files))
     with ModelReader(lying) as reader, pytest.raises(HerdbookError, match="another content"):
-        rebuilding._download(reader, "model.safetensors", tmp_path / "x", lambda n: None)
+        download_file(reader, "model.safetensors", tmp_path / "x", lambda n: None)
 
 
 # ---- with mergekit ---------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 Run with ``python -m benchmarks.evolution.coverage`` (2–3 s of CPU a Hub of 1,000 models for
 all scenarios; ``--hubs``, ``--models`` and ``--scenario`` choose less). Hubs are grown by
-:mod:`lineage.evolution.simulate`, where heritability and selection are known, and analysed as a
-real Hub would be. A rate is printed with its binomial standard error; ``!`` marks one that is more
-than three of them from what was promised.
+:mod:`lineage.evolution.chance.simulate`, where heritability and selection are known, and analysed
+as a real Hub would be. A rate is printed with its binomial standard error; ``!`` marks one that is
+more than three of them from what was promised.
 
 Which heritability? A fine-tune has one parent of share 1 and inherits all of it, so that the slope
 on the mid-parent is Cov(a, z)/Var(z) *among the parents that were used, each as often as it was*.
@@ -27,26 +27,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage.evolution.gradients import (
-    average_gradients,
-    linear_gradients,
-    linear_gradients_bootstrap,
-)
-from lineage.evolution.heritability import heritability, heritability_bootstrap
-from lineage.evolution.multiple import permute_differential
-from lineage.evolution.neutral import copying_null, fit_attachment
-from lineage.evolution.selection import (
-    children_within,
-    selection_differential,
-    selection_intensity,
-)
-from lineage.evolution.simulate import (
-    Attachment,
-    HubRules,
-    SimulatedHub,
-    TraitRules,
-    simulate_hub,
-)
+from lineage.evolution.chance.attachment import Attachment
+from lineage.evolution.chance.attachment_fit import fit_attachment
+from lineage.evolution.chance.copying_null import copying_null
+from lineage.evolution.chance.rules import HubRules, TraitRules
+from lineage.evolution.chance.simulate import SimulatedHub, simulate_hub
+from lineage.evolution.inheritance.heritability import heritability, heritability_bootstrap
+from lineage.evolution.selection.average_gradients import average_gradients
+from lineage.evolution.selection.differentials import selection_differential, selection_intensity
+from lineage.evolution.selection.fitness import children_within
+from lineage.evolution.selection.gradients import linear_gradients, linear_gradients_bootstrap
+from lineage.evolution.selection.multiple import permute_differential
 from lineage.model import Estimate
 
 Floats = NDArray[np.float64]

@@ -19,8 +19,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage.evolution.animal import AnimalModelFit, fit_animal_model
-from lineage.evolution.relatedness import Relatedness, relatedness, variance_by_kind
+from lineage.evolution.inheritance.animal import AnimalModelFit, fit_animal_model
+from lineage.evolution.inheritance.relatedness import Relatedness, relatedness, variance_by_kind
 from lineage.graph import LineageGraph
 
 Ints = NDArray[np.int64]

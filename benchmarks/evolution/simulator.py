@@ -19,14 +19,9 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.candidates import peak_bytes
-from lineage.evolution.simulate import (
-    Attachment,
-    CategoryRules,
-    HubRules,
-    TraitRules,
-    copy_parents,
-    simulate_hub,
-)
+from lineage.evolution.chance.attachment import Attachment, copy_parents
+from lineage.evolution.chance.rules import CategoryRules, HubRules, TraitRules
+from lineage.evolution.chance.simulate import simulate_hub
 
 _SIZES = (100_000, 1_000_000, 3_000_000)
 _RULES = HubRules(

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from lineage.cli.output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from lineage.pipeline.behave import BehaveOptions
+    from lineage.pipeline.behaviour.behave import BehaveOptions
 
 __all__ = ["behave", "register"]
 
 
 def behave(options: argparse.Namespace) -> int:
     """``herdbook behave``."""
-    from lineage.pipeline.behave import behave as stage
-    from lineage.pipeline.behave import plan_behave
-    from lineage.pipeline.behave_report import COLUMNS
+    from lineage.pipeline.behaviour.behave import behave as stage
+    from lineage.pipeline.behaviour.behave import plan_behave
+    from lineage.pipeline.behaviour.report import COLUMNS
     from lineage.store.home import Home
 
     home, wanted = Home(options.home), _options(options)
@@ -50,10 +50,10 @@ def behave(options: argparse.Namespace) -> int:
 
 def _options(options: argparse.Namespace) -> BehaveOptions:
     from lineage.errors import NotFoundError, UsageError
-    from lineage.pipeline.behave import BehaveOptions
-    from lineage.pipeline.behave_alleles import BehaviourSettings
-    from lineage.pipeline.behave_endpoint import Endpoint
-    from lineage.pipeline.prompts import read_prompts
+    from lineage.pipeline.behaviour.alleles import BehaviourSettings
+    from lineage.pipeline.behaviour.behave import BehaveOptions
+    from lineage.pipeline.behaviour.endpoint import Endpoint
+    from lineage.pipeline.behaviour.prompts import read_prompts
 
     if (options.endpoint is None) != (options.model is None):
         raise UsageError("--endpoint and --model belong together")

@@ -12,10 +12,19 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from lineage.model import Estimate
 
-__all__ = ["MIN_BOOTSTRAP_CLUSTERS", "cluster_bootstrap", "untrusted"]
+__all__ = [
+    "MIN_BOOTSTRAP_CLUSTERS",
+    "cluster_bootstrap",
+    "student_interval",
+    "too_few_clusters",
+    "untrusted",
+    "vector_bootstrap",
+    "with_bootstrap_words",
+]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -23,7 +32,8 @@ Floats = NDArray[np.float64]
 MIN_BOOTSTRAP_CLUSTERS = 3
 """With fewer groups the resamples are too alike for an interval to mean anything."""
 
-_FINITE_SHARE = 0.9
+_FINITE_SHARE = 0.9  # of the resamples in which a statistic must be defined
+_RESAMPLES_AT_ONCE = 100  # bounds memory: sums of products of 55 terms take 26 KiB a resample
 
 
 def untrusted(n: int, level: float, method: str, reason: str, n_clusters: int) -> Estimate:
@@ -31,6 +41,21 @@ def untrusted(n: int, level: float, method: str, reason: str, n_clusters: int) -
     return Estimate(
         math.nan, math.nan, math.nan, level, n, f"{method}; not estimated: {reason}", n_clusters
     )
+
+
+def student_interval(
+    value: float, error: float, df: float, n: int, n_clusters: int, level: float, method: str
+) -> Estimate:
+    """Estimate from a standard error, by Student's t with `df` degrees of freedom.
+
+    `p_value` is that of zero, None where the error is 0.
+    """
+    reach = float(student_t.ppf((1 + level) / 2, df)) * error
+    p_value = float(2 * student_t.sf(abs(value) / error, df)) if error > 0 else None
+    return Estimate(
+        float(value), float(value - reach), float(value + reach), level, n,
+        f"{method}; SE {error:.4g}", n_clusters, p_value,
+    )  # fmt: skip
 
 
 def cluster_bootstrap(
@@ -67,22 +92,93 @@ def cluster_bootstrap(
     """
     labels, group = np.unique(cluster, return_inverse=True)
     n, n_clusters = moments.shape[0], labels.size
-    method = f"{method}; {level:.0%} percentile interval of {n_resamples} cluster resamples"
-    if n_clusters < MIN_BOOTSTRAP_CLUSTERS:
-        reason = f"{n_clusters} independent groups, {MIN_BOOTSTRAP_CLUSTERS} needed"
-        return untrusted(n, level, method, reason, n_clusters)
+    method = with_bootstrap_words(method, level, n_resamples)
+    problem = too_few_clusters(n_clusters)
+    if problem:
+        return untrusted(n, level, method, problem, n_clusters)
     sums = np.zeros((n_clusters, moments.shape[1]))
     np.add.at(sums, group, moments)
     value = float(statistic(sums.sum(axis=0)))
     if not math.isfinite(value):
         return untrusted(n, level, method, "no variation to measure it by", n_clusters)
-    drawn = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=n_resamples)
-    resampled = statistic(drawn @ sums)
-    finite = resampled[np.isfinite(resampled)]
-    if finite.size < _FINITE_SHARE * n_resamples:
-        reason = f"undefined in {n_resamples - finite.size} of the resamples"
-        return untrusted(n, level, method, reason, n_clusters)
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(
-        value, min(float(low), value), max(float(high), value), level, n, method, n_clusters
+    resampled = statistic(_drawn(rng, n_clusters, n_resamples) @ sums)
+    return _percentiles(np.array([value]), resampled[:, None], n, n_clusters, level, method)[0]
+
+
+def vector_bootstrap(
+    sums: Floats,
+    statistic: Callable[[Floats], Floats],
+    *,
+    n: int,
+    rng: np.random.Generator,
+    level: float,
+    n_resamples: int,
+    method: str,
+) -> list[Estimate]:
+    """The same bootstrap of several values at once, all from the same resamples.
+
+    Parameters
+    ----------
+    sums : (G, ...)
+        Sums over the observations of each cluster, of any shape.
+    statistic
+        From sums (B, ...) of B samples to values (B, m). NaN where undefined.
+    n
+        How many observations the sums are over.
+    rng, n_resamples
+        As for :func:`cluster_bootstrap`.
+
+    Notes
+    -----
+    A resample counts only where all values are defined; in more than a tenth undefined, all are
+    NaN, as with fewer than `MIN_BOOTSTRAP_CLUSTERS` clusters.
+    """
+    n_clusters = sums.shape[0]
+    method = with_bootstrap_words(method, level, n_resamples)
+    value = statistic(sums.sum(axis=0)[None])[0]
+    problem = too_few_clusters(n_clusters)
+    if problem:
+        return [untrusted(n, level, method, problem, n_clusters)] * value.size
+    drawn, flat = _drawn(rng, n_clusters, n_resamples), sums.reshape(n_clusters, -1)
+    resampled = np.concatenate(
+        [
+            statistic((part @ flat).reshape(-1, *sums.shape[1:]))
+            for part in np.split(drawn, range(_RESAMPLES_AT_ONCE, n_resamples, _RESAMPLES_AT_ONCE))
+        ]
     )
+    return _percentiles(value, resampled, n, n_clusters, level, method)
+
+
+def too_few_clusters(n_clusters: int) -> str | None:
+    """Why no bootstrap over so few clusters can be trusted, None when it can."""
+    if n_clusters < MIN_BOOTSTRAP_CLUSTERS:
+        return f"{n_clusters} independent groups, {MIN_BOOTSTRAP_CLUSTERS} needed"
+    return None
+
+
+def with_bootstrap_words(method: str, level: float, n_resamples: int) -> str:
+    """What `method` says once its interval is that of the bootstrap."""
+    return f"{method}; {level:.0%} percentile interval of {n_resamples} cluster resamples"
+
+
+def _drawn(rng: np.random.Generator, n_clusters: int, n_resamples: int) -> Ints:
+    """How often each resample holds each cluster, (n_resamples, G)."""
+    return rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=n_resamples)
+
+
+def _percentiles(
+    value: Floats, resampled: Floats, n: int, n_clusters: int, level: float, method: str
+) -> list[Estimate]:
+    """Percentile intervals of values (m,) from resampled ones (B, m)."""
+    finite = np.isfinite(resampled).all(axis=1)
+    n_undefined = finite.size - int(finite.sum())
+    if finite.sum() < _FINITE_SHARE * finite.size:
+        reason = f"undefined in {n_undefined} of the resamples"
+        return [untrusted(n, level, method, reason, n_clusters)] * value.size
+    low, high = np.quantile(resampled[finite], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return [
+        Estimate(
+            float(v), min(float(a), float(v)), max(float(b), float(v)), level, n, method, n_clusters
+        )
+        for v, a, b in zip(value, low, high, strict=True)
+    ]

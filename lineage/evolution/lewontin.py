@@ -29,6 +29,8 @@ from lineage.evolution.categories.information import parent_information
 from lineage.evolution.categories.label_selection import fitness_between_labels, permute_labels
 from lineage.evolution.categories.mutation import mutation_rate
 from lineage.evolution.categories.value_sets import single_values
+from lineage.evolution.chance.attachment_fit import fit_attachment
+from lineage.evolution.chance.copying_null import copying_null
 from lineage.evolution.clusters import cluster_bootstrap
 from lineage.evolution.degrees import (
     Degree,
@@ -40,14 +42,14 @@ from lineage.evolution.degrees import (
 )
 from lineage.evolution.diversity.hill import hill_number
 from lineage.evolution.diversity.intervals import diversity
-from lineage.evolution.heritability import heritability, within_founder_heritability
-from lineage.evolution.multiple import permute_differential, permute_resemblance
-from lineage.evolution.selection import (
-    Fitness,
+from lineage.evolution.inheritance.heritability import heritability, within_founder_heritability
+from lineage.evolution.selection.differentials import (
     opportunity,
     opportunity_excess,
     selection_intensity,
 )
+from lineage.evolution.selection.fitness import Fitness
+from lineage.evolution.selection.multiple import permute_differential, permute_resemblance
 from lineage.evolution.threats import Circumstances, Threat, threats_of
 from lineage.evolution.traits import Population
 from lineage.model import Estimate
@@ -68,7 +70,11 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 SIGNIFICANCE = 0.05
-_DAYS_A_MONTH = 30.44
+_N_REPLICATES = 199
+_PARENTS = "parents exchanged among models of one founder, size and month"
+_OF_A_FOUNDER = "parents exchanged among those of one founder"
+_FITNESS = "fitness exchanged among models of one founder, size and month"
+_COPYING = "parents chosen blindly, by age and fame as fitted"
 
 
 class Answer(StrEnum):
@@ -85,12 +91,15 @@ class Null:
 
     Attributes
     ----------
+    words
+        What was left to chance.
     expected
         Mean of the null.
     p_value
         NaN where the null cannot be drawn; `method` says why.
     """
 
+    words: str
     expected: float
     p_value: float
     method: str
@@ -98,15 +107,16 @@ class Null:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One of Lewontin's three, with its estimate and what stands beside it.
+    """One of Lewontin's three, with its estimate, its nulls and what stands beside it.
 
-    `beside` holds further estimates by name; they do not decide.
+    Every null that could be drawn has to be rejected, the first one in any case. `beside` holds
+    further estimates by name; they do not decide.
     """
 
     name: str
     answer: Answer
     estimate: Estimate
-    null: Null | None
+    nulls: tuple[Null, ...]
     beside: tuple[tuple[str, Estimate], ...]
     sentence: str
 
@@ -181,6 +191,9 @@ class Question:
         Models that are alike but for the trait (:func:`strata_of`).
     fitness
         Of all n models.
+    watched
+        Last day that was observed and length of the window in days, where fitness counts the
+        children born in it: selection of a quantity is then held against blind copying too.
     """
 
     population: Population
@@ -189,6 +202,7 @@ class Question:
     owner: Ints
     stratum: Ints
     fitness: Fitness
+    watched: tuple[float, float] | None = None
 
     def of_members(self) -> Fitness:
         """Fitness of those asked, NaN for others."""
@@ -246,7 +260,7 @@ def judge_numbers(
         "variation",
         _varied(spread, 0.0),
         spread,
-        None,
+        (),
         (),
         _told(spread, f"Models differ in it by {{}} (standard deviation; {trait.unit})."),
     )
@@ -256,16 +270,18 @@ def judge_numbers(
     shuffled = permute_resemblance(
         values, mid_parent, asked.stratum, rng=rng, n_permutations=n_permutations
     )
-    null = Null(shuffled.expected, shuffled.p_value, shuffled.method)
+    nulls: tuple[Null, ...] = (
+        Null(_PARENTS, shuffled.expected, shuffled.p_value, shuffled.method),
+    )
     within = within_founder_heritability(values, mid_parent, population.graph.founder, level=level)
     heredity = Condition(
         "heredity",
-        _answer(slope, slope.low > 0, null),
+        _answer(slope, slope.low > 0, nulls),
         slope,
-        null,
+        nulls,
         (("slope within founders", within),),
         _told(slope, "Of a difference between parents, the share {} is found in their children.")
-        + _by_chance(null, "parents exchanged among models of one founder, size and month"),
+        + _by_chance(nulls),
     )
 
     fitness = asked.of_members()
@@ -277,19 +293,20 @@ def judge_numbers(
     )
     measured = values[known & np.isfinite(fitness.values)]
     deviation = float(np.std(measured, ddof=1)) if measured.size > 1 else math.nan
-    null = Null(tested.expected / (deviation or math.nan), tested.p_value, tested.method)
+    expected = tested.expected / (deviation or math.nan)
+    nulls = (Null(_FITNESS, expected, tested.p_value, tested.method), *_copied(asked, values, rng))
     differential = Condition(
         "differential fitness",
-        _answer(intensity, intensity.low > 0 or intensity.high < 0, null),
+        _answer(intensity, intensity.low > 0 or intensity.high < 0, nulls),
         intensity,
-        null,
+        nulls,
         _opportunities(fitness, cluster, rng, level, n_resamples),
         _told(
             intensity,
             "Weighted by how much models are propagated, the mean is shifted by {} standard "
             f"deviations{_towards(trait, intensity)}.",
         )
-        + _by_chance(null, "fitness exchanged among models of one founder, size and month"),
+        + _by_chance(nulls),
     )
     relative = _relative(fitness.values)
     degrees = (
@@ -339,7 +356,7 @@ def judge_labels(
         "variation",
         _varied(number, 1.0),
         number,
-        None,
+        (),
         (),
         _told(number, "Models are as diverse in it as {} equally common values would be."),
     )
@@ -352,16 +369,17 @@ def judge_labels(
         rng=rng, level=level, n_permutations=n_permutations, n_resamples=n_resamples,
     )  # fmt: skip
     p_value = told.observed.p_value
-    null = Null(told.null_mean, math.nan if p_value is None else p_value, told.observed.method)
+    p_value = math.nan if p_value is None else p_value
+    nulls = (Null(_OF_A_FOUNDER, told.null_mean, p_value, told.observed.method),)
     rate = mutation_rate(sets, child, parent, cluster[child], level=level).by_founder
     heredity = Condition(
         "heredity",
-        _answer(told.observed, told.observed.low > 0, null),
+        _answer(told.observed, told.observed.low > 0, nulls),
         told.observed,
-        null,
+        nulls,
         (("edge mutation rate", rate),),
         _told(told.observed, "Knowing the parent removes the share {} of the doubt about a child.")
-        + _by_chance(null, "parents exchanged among those of one founder"),
+        + _by_chance(nulls),
     )
 
     fitness = asked.of_members()
@@ -369,15 +387,15 @@ def judge_labels(
         label, fitness, cluster, rng=rng, level=level, n_resamples=n_resamples
     )
     tested = permute_labels(label, fitness, asked.stratum, rng=rng, n_permutations=n_permutations)
-    null = Null(tested.expected, tested.p_value, tested.method)
+    nulls = (Null(_FITNESS, tested.expected, tested.p_value, tested.method),)
     differential = Condition(
         "differential fitness",
-        _answer(between, True, null),  # a square: only its null can say that it is none
+        _answer(between, True, nulls),  # a square: only its null can say that it is none
         between,
-        null,
+        nulls,
         _opportunities(fitness, cluster, rng, level, n_resamples),
         _told(between, "Relative fitness has the variance {} between its values.")
-        + _by_chance(null, "fitness exchanged among models of one founder, size and month"),
+        + _by_chance(nulls),
     )
     degrees = (
         fidelity(rate, is_rate_of_change=True),
@@ -462,11 +480,12 @@ def _varied(spread: Estimate, nothing: float) -> Answer:
     return Answer.MET if spread.low > nothing else Answer.NOT_SHOWN
 
 
-def _answer(estimate: Estimate, is_clear: bool, null: Null) -> Answer:
-    """Met if the interval is clear of nothing and the null is rejected."""
-    if math.isnan(estimate.value) or math.isnan(null.p_value):
+def _answer(estimate: Estimate, is_clear: bool, nulls: tuple[Null, ...]) -> Answer:
+    """Met if the interval is clear of nothing and every null that could be drawn is rejected."""
+    if math.isnan(estimate.value) or math.isnan(nulls[0].p_value):
         return Answer.CANNOT_TELL
-    return Answer.MET if is_clear and null.p_value <= SIGNIFICANCE else Answer.NOT_SHOWN
+    stands = any(null.p_value > SIGNIFICANCE for null in nulls)
+    return Answer.MET if is_clear and not stands else Answer.NOT_SHOWN
 
 
 def _told(estimate: Estimate, words: str) -> str:
@@ -477,8 +496,30 @@ def _told(estimate: Estimate, words: str) -> str:
     return words.format(interval)
 
 
-def _by_chance(null: Null, how: str) -> str:
+def _by_chance(nulls: tuple[Null, ...]) -> str:
+    return "".join(map(_told_null, nulls))
+
+
+def _told_null(null: Null) -> str:
     if math.isnan(null.p_value):
         reason = null.method.partition("not tested: ")[2]
-        return f" No null could be drawn{': ' + reason if reason else ''}."
-    return f" With {how} it would be {null.expected:.3g} (p = {null.p_value:.2g})."
+        return f" No null could be drawn with {null.words}{': ' + reason if reason else ''}."
+    return f" With {null.words} it would be {null.expected:.3g} (p = {null.p_value:.2g})."
+
+
+def _copied(asked: Question, values: Floats, rng: np.random.Generator) -> tuple[Null, ...]:
+    """The intensity of selection had parents been chosen blindly, by their age and their fame."""
+    if asked.watched is None:
+        return ()
+    graph, born = asked.population.graph, asked.population.born_day
+    until_day, window_days = asked.watched
+    try:
+        attention = fit_attachment(graph, born).attachment
+    except ValueError as error:
+        return (Null(_COPYING, math.nan, math.nan, f"copying null; not tested: {error}"),)
+    drawn = copying_null(
+        graph, born, {"trait": values}, attention,
+        rng=rng, until_day=until_day, window_days=window_days, n_replicates=_N_REPLICATES,
+    )  # fmt: skip
+    figure = drawn.intensity["trait"]
+    return (Null(_COPYING, figure.expected, figure.p_value, figure.method),)

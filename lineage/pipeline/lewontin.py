@@ -20,7 +20,7 @@ from lineage.evolution.lewontin import (
     judge_numbers,
     strata_of,
 )
-from lineage.evolution.selection import Fitness, descendants_within
+from lineage.evolution.selection.fitness import Fitness, descendants_within
 from lineage.model import Estimate
 from lineage.pipeline.population import (
     PARAMETERS,
@@ -170,7 +170,8 @@ def lewontin(
         np.floor(population.born_day / _DAYS_A_MONTH),
     )
     counted = _fitness(observed, studied, fitness, window_days)
-    asked = Question(population, member, cluster, studied.owner, stratum, counted)
+    watched = (studied.until_day, window_days) if fitness == "children" else None
+    asked = Question(population, member, cluster, studied.owner, stratum, counted, watched)
     words = "\0".join((chosen.name, clade or "", fitness)).encode()
     rng = np.random.default_rng([seed, zlib.crc32(words)])
     if chosen.type is TraitType.CATEGORICAL:

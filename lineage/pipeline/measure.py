@@ -14,17 +14,17 @@ from lineage.evolution.categories.information import parent_information
 from lineage.evolution.categories.label_selection import fitness_between_labels
 from lineage.evolution.categories.mutation import mutation_rate
 from lineage.evolution.categories.value_sets import single_values, value_sets
-from lineage.evolution.clonal import animal_heritability
 from lineage.evolution.diversity.hill import hill_number
 from lineage.evolution.diversity.intervals import diversity
-from lineage.evolution.heritability import heritability, within_founder_heritability
-from lineage.evolution.selection import (
-    Fitness,
+from lineage.evolution.inheritance.clonal import animal_heritability
+from lineage.evolution.inheritance.heritability import heritability, within_founder_heritability
+from lineage.evolution.selection.differentials import (
     opportunity,
     opportunity_excess,
     selection_differential,
     selection_intensity,
 )
+from lineage.evolution.selection.fitness import Fitness
 from lineage.evolution.traits import Population
 from lineage.model import Estimate
 from lineage.pipeline.population import (

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from crawler.licences import class_of
 from lineage.evolution.catalogue import Trait, evaluation_trait, stated_trait
-from lineage.evolution.selection import Fitness, children_within, rate_since_birth, rolling_count
+from lineage.evolution.selection.fitness import (
+    Fitness,
+    children_within,
+    rate_since_birth,
+    rolling_count,
+)
 from lineage.evolution.traits import EdgeTuple, Population, collapse_copies
 from lineage.graph import LineageGraph
 from lineage.infer.reconcile import in_graph, reconcile

@@ -7,7 +7,6 @@ without code. Nothing that a recipe or a repository names is used as a path.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -28,6 +27,7 @@ from lineage.export.mergekit import MergeConfig, ModelName
 from lineage.pipeline.located import ModelReader
 from lineage.pipeline.progress import megabytes
 from lineage.pipeline.rebuild_worker import SCRATCH_PREFIX
+from lineage.pipeline.weight_folder import weight_paths, write_weights
 
 __all__ = ["download_bytes", "rebuild", "require_mergekit", "scratch_folder"]
 
@@ -37,7 +37,6 @@ _TOKENIZER = (
     "vocab.json",
 )  # fmt: skip
 _MAX_TOKENIZER_BYTES = 64 << 20
-_STEP_BYTES = 64 << 20
 _MAX_SHARD_BYTES = 1 << 30
 _MIN_SHARD_BYTES = 1 << 20
 _SLACK_BYTES = 64 << 20
@@ -115,12 +114,8 @@ def download_bytes(reader: ModelReader, *, with_tokenizer: bool) -> int:
     if reader.located.folder is not None:
         return 0
     sizes = {file.path: file.size_bytes for file in reader.located.snapshot.files}
-    wanted = [*_weight_paths(reader), "config.json", *(_TOKENIZER if with_tokenizer else ())]
+    wanted = [*weight_paths(reader), "config.json", *(_TOKENIZER if with_tokenizer else ())]
     return sum(sizes.get(path, 0) for path in wanted)
-
-
-def _weight_paths(reader: ModelReader) -> list[str]:
-    return sorted({tensor.path for tensor in reader.headers.tensors})
 
 
 def rebuild(
@@ -158,7 +153,7 @@ def rebuild(
             folder = scratch / "parents" / str(number)
             folder.mkdir(parents=True)
             _write_config(reader, folder)
-            _write_weights(reader, folder, advance)
+            write_weights(reader, folder, advance)
             if with_tokenizer:
                 _write_tokenizer(reader, folder)
             names[name] = ModelName(f"parents/{number}")
@@ -181,19 +176,6 @@ def _write_config(reader: ModelReader, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def _write_weights(reader: ModelReader, folder: Path, advance: Callable[[int], None]) -> None:
-    shards = {path: f"shard-{n:05d}.safetensors" for n, path in enumerate(_weight_paths(reader))}
-    for path, shard in shards.items():
-        source = reader.located.source
-        if isinstance(source, FolderSource):
-            (folder / shard).symlink_to(source.file(path))
-        else:
-            _download(reader, path, folder / shard, advance)
-    weight_map = {tensor.name: shards[tensor.path] for tensor in reader.headers.tensors}
-    index = {"metadata": {}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-
-
 def _write_tokenizer(reader: ModelReader, folder: Path) -> None:
     source = reader.located.source
     for path in _TOKENIZER:
@@ -204,24 +186,6 @@ def _write_tokenizer(reader: ModelReader, folder: Path) -> None:
             (folder / path).symlink_to(source.file(path))
         else:
             (folder / path).write_bytes(data)
-
-
-def _download(
-    reader: ModelReader, path: str, file: Path, advance: Callable[[int], None]
-) -> None:  # fmt: skip
-    """Copy one file of the Hub, and hold it against the digest that the Hub states."""
-    entry = next(one for one in reader.located.snapshot.files if one.path == path)
-    digest = hashlib.sha256()
-    with file.open("wb") as out:
-        for start in range(0, entry.size_bytes, _STEP_BYTES):
-            data = reader.read(path, start, min(start + _STEP_BYTES, entry.size_bytes))
-            digest.update(data)
-            out.write(data)
-            advance(len(data))
-    if entry.sha256 is not None and digest.hexdigest() != entry.sha256:
-        raise HerdbookError(
-            f"{path} of {reader.located.name} came with another content than the Hub states"
-        )
 
 
 # ---- the process -----------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from scipy.sparse import coo_array
 
 from lineage.evolution.clusters import untrusted
 from lineage.evolution.diversity.intervals import founder_interval
-from lineage.evolution.multiple import PermutationTest
-from lineage.evolution.selection import MIN_MODELS, Fitness
+from lineage.evolution.selection.differentials import MIN_MODELS
+from lineage.evolution.selection.fitness import Fitness
+from lineage.evolution.selection.multiple import PermutationTest
 from lineage.model import Estimate
 
 __all__ = ["fitness_between_labels", "permute_labels"]

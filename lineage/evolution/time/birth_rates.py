@@ -19,6 +19,7 @@ from scipy.stats import t as student_t
 
 from lineage.evolution.clusters import untrusted
 from lineage.evolution.time.person_time import PersonTime, group_sums
+from lineage.evolution.time.survival import MIN_CLUSTERS
 from lineage.model import Estimate
 
 __all__ = [
@@ -28,9 +29,6 @@ __all__ = [
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-MIN_CLUSTERS = 3
-"""Founders below which no sandwich is taken."""
 
 _CLUSTERS_AT_ONCE = 20_000
 _MAX_DESIGN = 40_000_000  # entries of a regression matrix: 320 MB

@@ -17,7 +17,7 @@ from scipy.stats import gamma as gamma_law
 from scipy.stats import t as student_t
 
 from lineage.evolution.clusters import untrusted
-from lineage.evolution.selection import Fitness
+from lineage.evolution.selection.fitness import Fitness
 from lineage.evolution.time.person_time import month_starts
 from lineage.graph import LineageGraph
 from lineage.model import Estimate
@@ -55,8 +55,8 @@ def cohort_reproduction(
     Parameters
     ----------
     fitness
-        From :func:`lineage.evolution.selection.children_within`: NaN for models that have not been
-        watched to the end of the window (right truncation).
+        From :func:`lineage.evolution.selection.fitness.children_within`: NaN for models that have
+        not been watched to the end of the window (right truncation).
     born_day : (n,)
         Birth in days since 1970 UTC; models without one are in no month. NaN hides a model: so a
         family is singled out.

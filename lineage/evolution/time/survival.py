@@ -36,6 +36,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MIN_CLUSTERS = 3
+"""Founders below which nothing is told from the differences among them."""
 
 
 @dataclass(frozen=True, eq=False)

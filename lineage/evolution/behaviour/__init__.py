@@ -1,0 +1,1 @@
+"""What models say next, as alleles: distances, trees, and their agreement with the pedigree."""

@@ -1,0 +1,1 @@
+"""What chance alone would do: simulated Hubs, copying nulls and sizes of families."""

@@ -1,0 +1,1 @@
+"""Resemblance of relatives: regressions on parents, relatedness, animal models, liability."""

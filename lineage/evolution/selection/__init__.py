@@ -1,0 +1,1 @@
+"""Fitness and selection: differentials, gradients, episodes, Price, response, permutations."""

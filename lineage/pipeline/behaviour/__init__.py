@@ -1,0 +1,1 @@
+"""The command behave: models run on prompts, and what their answers tell."""
