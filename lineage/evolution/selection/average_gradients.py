@@ -111,11 +111,11 @@ def average_gradients(
     --------
     A few founders have most models, and the sandwich takes founders for many and alike. On 200
     simulated neutral Hubs (``python -m benchmarks.evolution.coverage``) the Poisson gradient cried
-    selection in 18–26 % at the level .05 (in 82 % under a trend of the mean that nobody removed), and
-    intervals by founder bootstrap, such as those of
+    selection in 18–26 % at the level .05 (in 82 % under a trend of the mean that nobody removed),
+    and intervals by founder bootstrap, such as those of
     :func:`~lineage.evolution.selection.gradients.linear_gradients_bootstrap`, in 5–12 % (35–41 %).
-    The copying null
-    (:func:`~lineage.evolution.chance.copying_null.copying_null`) held its level everywhere.
+    The copying null (:func:`~lineage.evolution.chance.copying_null.copying_null`) held its level
+    everywhere.
 
     References
     ----------
