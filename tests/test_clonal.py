@@ -7,7 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from lineage.evolution.inheritance.clonal import VARIANCE_OF_A_STEP, animal_heritability
+from lineage.evolution.inheritance.clonal import (
+    MOST_RECORDS,
+    VARIANCE_OF_A_STEP,
+    animal_heritability,
+    genetic_covariance,
+)
 from lineage.graph import LineageGraph
 
 
@@ -123,3 +128,57 @@ def test_one_founder_is_no_population():
     )
     found = animal_heritability(graph, np.random.default_rng(1).normal(size=20))
     assert "one founder" in found.method
+
+
+# The secondary theorem: what the genetic covariance with fitness predicts.
+
+
+def test_the_genetic_covariance_with_fitness_is_that_of_breeding_values():
+    """Fitness follows the trait's heritable part and another; noise is in both, apart."""
+    found, true = [], []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        graph, trait, _ = bred(rng, n_founders=60, noise=0.0)
+        _, other, _ = bred(rng, n_founders=60, noise=0.0)
+        fitness = np.maximum(7 + 0.8 * (trait + other) + rng.normal(size=trait.size), 0.0)
+        seen = trait + 0.7 * rng.normal(size=trait.size)
+        one = genetic_covariance(graph, seen, fitness)
+        assert one.n_clusters == 60
+        if not math.isnan(one.value):
+            found.append(one.value)
+            true.append(np.cov(trait, 0.8 * (trait + other))[0, 1] / fitness.mean())
+    assert len(found) >= 4
+    assert np.mean(found) == pytest.approx(np.mean(true), rel=0.2)
+
+
+def test_fitness_that_only_shares_the_environment_has_no_genetic_covariance():
+    rng = np.random.default_rng(2)
+    graph, trait, _ = bred(rng, n_founders=60)
+    luck = rng.normal(size=trait.size)
+    fitness = np.maximum(5 + 2 * luck, 0.0)
+    found = genetic_covariance(graph, trait + luck, fitness)
+    assert math.isnan(found.value) or found.low < 0.05 < 0.3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda z, w: (z, np.ones_like(w)), "does not vary"),
+        (lambda z, w: (z, np.full_like(w, np.nan)), "too few"),
+        (lambda z, w: (np.ones_like(z), w), "the trait does not vary"),
+        (lambda z, w: (np.tile(z, 9)[: MOST_RECORDS + 1], np.tile(w, 9)[: MOST_RECORDS + 1]), ""),
+    ],
+)
+def test_a_genetic_covariance_that_cannot_be_told_says_why(spoil, reason):
+    rng = np.random.default_rng(3)
+    graph, trait, _ = bred(rng)
+    z, w = spoil(trait, rng.poisson(3.0, trait.size).astype(float))
+    if z.size > trait.size:
+        graph = LineageGraph.from_edges(
+            [f"m{i}" for i in range(z.size)],
+            [(f"m{i}", f"m{i % 7}", 1.0, 0) for i in range(7, z.size)],
+        )
+        reason = "at most"
+    found = genetic_covariance(graph, z, w)
+    assert math.isnan(found.value)
+    assert reason in found.method

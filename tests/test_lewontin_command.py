@@ -111,6 +111,20 @@ def test_the_same_seed_gives_the_same_verdict(home):
     assert json.dumps(first, default=str) == json.dumps(again, default=str)
 
 
+def test_of_a_quantity_predicted_and_observed_change_stand_side_by_side(home):
+    response = lewontin(home, fitness="likes", window_days=30).response
+    assert response.breeder.value == pytest.approx(
+        response.heritability.value * response.differential.value
+    )
+    assert response.observed.n_parents == 120
+    assert response.observed.n_children == 108
+    assert response.observed.change == pytest.approx(
+        response.observed.selection + response.observed.transmission
+    )
+    assert response.secondary is not None
+    assert lewontin(home, trait="licence").response is None
+
+
 def test_a_clade_is_the_model_and_its_descendants_by_lines(home):
     verdict = lewontin(home, clade="lab3/base", fitness="likes", window_days=30).verdict
     assert (verdict.n_population, verdict.n_founders) == (10, 1)
@@ -153,7 +167,15 @@ def test_the_command_prints_a_verdict_or_json(home, capsys):
     options = ["lewontin", "--fitness", "likes", "--window-days", "30", "--home", str(home.root)]
     assert main(options) == 0
     told = capsys.readouterr().out
-    for word in ("three conditions are met", "variation: met", "threats", "unknown", "degrees"):
+    for word in (
+        "three conditions are met",
+        "variation: met",
+        "observed",
+        "threats",
+        "unknown",
+        "degrees",
+        "h²S",
+    ):
         assert word in told
     assert "nan" not in told
     assert main([*options, "--json"]) == 0

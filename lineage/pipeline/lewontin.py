@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lineage.errors import NotFoundError, UsageError
 from lineage.evolution.catalogue import Trait, TraitType
 from lineage.evolution.categories.value_sets import value_sets
+from lineage.evolution.generations import response_of
 from lineage.evolution.lewontin import (
     LewontinVerdict,
     Question,
@@ -21,6 +22,7 @@ from lineage.evolution.lewontin import (
     strata_of,
 )
 from lineage.evolution.selection.fitness import Fitness, descendants_within
+from lineage.evolution.selection.response import Response
 from lineage.model import Estimate
 from lineage.pipeline.population import (
     PARAMETERS,
@@ -65,6 +67,8 @@ class Judgement:
     """A verdict, and what was asked."""
 
     verdict: LewontinVerdict
+    response: Response | None
+    """Of a quantity: predicted and observed change from parents to children."""
     clade: str | None
     since: datetime | None
     until: datetime
@@ -81,6 +85,7 @@ class Judgement:
             "observed_until": self.until,
             "claims": "ignored" if self.ignore_claims else "used",
             **verdict,
+            "response": self.response,
         }
 
     def lines(self) -> list[str]:
@@ -99,6 +104,9 @@ class Judgement:
         for condition in verdict.conditions:
             lines += ["", f"{condition.name}: {condition.answer}", f"  {condition.sentence}"]
             lines += [f"  {_beside(name, found)}" for name, found in condition.beside]
+        if self.response is not None:
+            lines += ["", "response to selection, from parents to children"]
+            lines += [f"  {line}" for line in _response_lines(self.response)]
         lines += ["", "threats"]
         marks = {True: "applies", False: "little", None: "unknown"}
         lines += [f"  {marks[threat.applies]:<8} {threat.sentence}" for threat in verdict.threats]
@@ -177,10 +185,12 @@ def lewontin(
     if chosen.type is TraitType.CATEGORICAL:
         sets, _ = value_sets(studied.labels[chosen.name])
         verdict = judge_labels(asked, chosen, sets, rng=rng)
+        response = None
     else:
         verdict = judge_numbers(asked, chosen, rng=rng)
+        response = response_of(population, chosen.name, counted, member, cluster, rng=rng)
     until = datetime.fromtimestamp(86_400 * studied.until_day, UTC)
-    return Judgement(verdict, clade, since, until, ignore_claims)
+    return Judgement(verdict, response, clade, since, until, ignore_claims)
 
 
 def _studied(home: Home, ignore_claims: bool) -> tuple[Observed, Studied]:
@@ -240,6 +250,19 @@ def _fitness(observed: Observed, studied: Studied, name: str, window_days: float
         "children": children, "likes": likes, "downloads": downloads,
     }  # fmt: skip
     return by_name[name]
+
+
+def _response_lines(response: Response) -> list[str]:
+    parts = response.observed
+    lines = [
+        _beside("predicted by the breeder's equation, h²S", response.breeder),
+        _beside("observed", response.descent),
+        f"  of it selection {parts.selection:+.3g}, transmission {parts.transmission:+.3g}",
+    ]
+    if response.secondary is not None:
+        genetic = _beside("predicted by the genetic covariance with fitness", response.secondary)
+        lines.insert(1, genetic)
+    return [*lines, response.caveat] if response.caveat else lines
 
 
 def _beside(name: str, found: Estimate) -> str:

@@ -18,18 +18,22 @@ from numpy.typing import NDArray
 from lineage.evolution.clusters import untrusted
 from lineage.evolution.inheritance.animal import fit_animal_model
 from lineage.evolution.inheritance.animal_fit import AnimalModelFit
-from lineage.evolution.inheritance.relatedness import relatedness
+from lineage.evolution.inheritance.bivariate import fit_bivariate_model
+from lineage.evolution.inheritance.relatedness import Relatedness, relatedness
 from lineage.graph import LineageGraph
 from lineage.model import Estimate
 
-__all__ = ["VARIANCE_OF_A_STEP", "animal_heritability"]
+__all__ = ["VARIANCE_OF_A_STEP", "animal_heritability", "genetic_covariance"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 VARIANCE_OF_A_STEP = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Values of d that the likelihood chooses from, in units of the founders' variance."""
 
 MIN_RECORDS = 10
+MOST_RECORDS = 1_500
+"""Models beyond which two traits are not fitted together: minutes, and memory by the square."""
 _METHOD = "animal model by REML: share of breeding values in the variance among these models"
 
 
@@ -71,24 +75,10 @@ def animal_heritability(graph: LineageGraph, trait: Floats, *, level: float = 0.
     """
     record = np.flatnonzero(np.isfinite(trait))
     n_founders = np.unique(graph.founder[record]).size
-    problem = None
-    if record.size < MIN_RECORDS:
-        problem = f"{record.size} measured models, {MIN_RECORDS} needed"
-    elif n_founders < 2:
-        problem = "all measured models have one founder"
-    elif np.ptp(trait[record]) <= 1e-12 * np.abs(trait[record]).max():
-        problem = "the trait does not vary"
+    problem = _problem(trait[record], n_founders)
     if problem:
         return untrusted(record.size, level, _METHOD, problem, n_founders)
-    whole, founders = _shares_of_one(graph), graph.n_parents == 0
-
-    def fitted(step: float) -> AnimalModelFit:
-        related = relatedness(whole, np.where(founders, 1.0, step))
-        mean = np.ones((record.size, 1))
-        return fit_animal_model(trait[record], mean, ["mean"], related, record, level=level)
-
-    fits = [(fitted(step), step) for step in VARIANCE_OF_A_STEP]
-    best, step = max(fits, key=lambda one: _likelihood(one[0]))
+    best, step = _best_fit(graph, trait, record, level)
     method = f"{_METHOD}; each derivation adds {step:g} of the founders' variance (REML)"
     if not best.converged or best.at_boundary.any():
         where = ", ".join(
@@ -98,6 +88,95 @@ def animal_heritability(graph: LineageGraph, trait: Floats, *, level: float = 0.
         return untrusted(record.size, level, method, reason if where else "no fit", n_founders)
     found = best.share_among_records("animal")
     return replace(found, method=f"{method}; {found.method}", n_clusters=n_founders)
+
+
+def genetic_covariance(
+    graph: LineageGraph, trait: Floats, fitness: Floats, *, level: float = 0.95
+) -> Estimate:
+    """``Cov_A(w, z)``: the change of a trait that its genetic covariance with fitness predicts.
+
+    From an animal model of the trait and of relative fitness together (the secondary theorem of
+    selection; Robertson 1966, Anim Prod 8:95), with the variance of a step that the trait's own
+    likelihood prefers; the covariance of breeding values *among the measured models*, in units of
+    the trait.
+
+    Parameters
+    ----------
+    fitness : (n,)
+        Absolute fitness, NaN where a model was not watched; it still counts with its trait.
+
+    Returns
+    -------
+    Estimate
+        NaN with the reason in `method` where :func:`animal_heritability` is, fitness does not
+        vary, more than :data:`MOST_RECORDS` models are measured, or no error holds.
+    """
+    method = "genetic covariance of trait and relative fitness"
+    record = np.flatnonzero(np.isfinite(trait))
+    n_founders = np.unique(graph.founder[record]).size
+    w = fitness[record]
+    watched = w[np.isfinite(w)]
+    problem = _problem(trait[record], n_founders)
+    if problem is None and record.size > MOST_RECORDS:
+        problem = f"{record.size} measured models, {MOST_RECORDS} at most"
+    if problem is None and (watched.size < MIN_RECORDS or not np.ptp(watched) > 0):
+        problem = "too few models have a fitness, or it does not vary"
+    if problem:
+        return untrusted(record.size, level, method, problem, n_founders)
+    alone, step = _best_fit(graph, trait, record, level)
+    try:
+        fit = fit_bivariate_model(
+            np.column_stack([trait[record], w / watched.mean()]),
+            np.ones((record.size, 1)),
+            ["mean"],
+            _related(graph, step),
+            record,
+            level=level,
+        )
+    except ValueError as error:
+        return untrusted(record.size, level, method, str(error), n_founders)
+    found = fit.covariance()
+    # From founders of variance 1 to the models that were measured, as for the share above.
+    among = float(alone.spread[alone.effects.index("animal")])
+    return replace(
+        found,
+        value=among * found.value,
+        low=among * found.low,
+        high=among * found.high,
+        method=f"{found.method}, among these models",
+        n_clusters=n_founders,
+    )
+
+
+def _problem(measured: Floats, n_founders: int) -> str | None:
+    if measured.size < MIN_RECORDS:
+        return f"{measured.size} measured models, {MIN_RECORDS} needed"
+    if n_founders < 2:
+        return "all measured models have one founder"
+    if np.ptp(measured) <= 1e-12 * np.abs(measured).max():
+        return "the trait does not vary"
+    return None
+
+
+def _related(graph: LineageGraph, step: float) -> Relatedness:
+    return relatedness(_shares_of_one(graph), np.where(graph.n_parents == 0, 1.0, step))
+
+
+def _best_fit(
+    graph: LineageGraph, trait: Floats, record: Ints, level: float
+) -> tuple[AnimalModelFit, float]:
+    """The fit whose variance of a step is likeliest, and that variance."""
+    mean = np.ones((record.size, 1))
+    fits = [
+        (
+            fit_animal_model(
+                trait[record], mean, ["mean"], _related(graph, step), record, level=level
+            ),
+            step,
+        )
+        for step in VARIANCE_OF_A_STEP
+    ]
+    return max(fits, key=lambda one: _likelihood(one[0]))
 
 
 def _likelihood(fit: AnimalModelFit) -> float:
