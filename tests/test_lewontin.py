@@ -7,22 +7,32 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t as student_t
 
 from lineage.evolution.catalogue import STATED, TraitType, evaluation_trait, stated_trait
 from lineage.evolution.categories.label_selection import fitness_between_labels, permute_labels
 from lineage.evolution.categories.value_sets import value_sets
-from lineage.evolution.degrees import continuity, dependence, dependence_on_label, fidelity
+from lineage.evolution.degrees import (
+    _jackknife,
+    continuity,
+    dependence,
+    dependence_on_label,
+    fidelity,
+)
 from lineage.evolution.lewontin import (
     Answer,
+    Null,
     Question,
     _answer,
+    _of_parents,
+    _towards,
     judge_labels,
     judge_numbers,
     strata_of,
 )
 from lineage.evolution.selection.fitness import Fitness, children_within, descendants_within
 from lineage.evolution.selection.multiple import permute_resemblance
-from lineage.evolution.threats import Circumstances, threats_of
+from lineage.evolution.threats import Circumstances, _between, threats_of
 from lineage.evolution.traits import Population
 from lineage.graph import LineageGraph
 from lineage.model import Estimate
@@ -405,7 +415,10 @@ def test_degrees_that_nothing_tells_say_so(asks, n):
 def circumstances(population, **changes):
     n = len(population.graph)
     score = population.traits["score"]
-    given = Circumstances(np.isfinite(score), score, True, np.ones(n), np.arange(n), False, True)
+    given = Circumstances(
+        np.isfinite(score), score, TraitType.NUMERIC, np.ones(n), np.arange(n), 3, "founder",
+        False, True,
+    )  # fmt: skip
     return replace(given, **changes)
 
 
@@ -426,7 +439,8 @@ def test_threats_are_counted_as_one_would_by_hand():
     assert found["copied_trait"].value == pytest.approx(1 / 2)
     assert found["missing_parents"].value == pytest.approx(1 / 3)  # e, whose parent has no score
     assert found["right_truncation"].value == pytest.approx(1 / 4)
-    assert found["few_founders"].value == 1
+    assert found["few_founders"].value == 3
+    assert found["few_founders"].applies
     assert found["contamination"].applies is None
 
 
@@ -504,3 +518,218 @@ def test_descendants_within_a_window_are_those_of_a_walk():
             assert math.isnan(found[i])
         else:
             assert found[i] == naive_descendants(graph, born, i, 12)
+
+
+# What a fresh reader found wrong once.
+
+
+def estimate(value, low, high):
+    return Estimate(value, low, high, 0.95, 50, "given", 10)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_clear", "nulls", "answer"),
+    [
+        ((0.8, 0.6, 1.0), True, [(0.2, 0.01)], Answer.MET),
+        ((0.8, 0.6, 1.0), False, [(0.2, 0.01)], Answer.NOT_SHOWN),
+        ((0.8, 0.6, 1.0), True, [(0.2, 0.2)], Answer.NOT_SHOWN),
+        # Less than what chance makes, however significantly, is no heredity and no selection.
+        ((0.8, 0.6, 1.0), True, [(0.9, 0.01)], Answer.NOT_SHOWN),
+        ((-0.8, -1.0, -0.6), True, [(-0.2, 0.01)], Answer.MET),
+        ((-0.8, -1.0, -0.6), True, [(-0.9, 0.01)], Answer.NOT_SHOWN),
+        ((0.8, 0.6, 1.0), True, [(0.2, 0.01), (0.2, 0.3)], Answer.NOT_SHOWN),
+        ((0.8, 0.6, 1.0), True, [(0.2, 0.01), (0.9, 0.01)], Answer.NOT_SHOWN),
+        ((0.8, 0.6, 1.0), True, [(0.2, 0.01), (math.nan, math.nan)], Answer.MET),
+        ((0.8, 0.6, 1.0), True, [(math.nan, math.nan)], Answer.CANNOT_TELL),
+        ((math.nan, math.nan, math.nan), True, [(0.2, 0.01)], Answer.CANNOT_TELL),
+    ],
+)
+def test_a_condition_is_met_beyond_every_null_that_could_be_drawn(value, is_clear, nulls, answer):
+    drawn = tuple(Null("chance", expected, p, "given") for expected, p in nulls)
+    assert _answer(estimate(*value), is_clear, drawn) is answer
+
+
+def test_heredity_that_runs_backwards_within_founders_is_not_met():
+    """Founders lie far apart, and within them children are what their parents are not."""
+    rng = np.random.default_rng(1)
+    population, _ = history(n_founders=10, n_children=3, founders_differ=0.0)
+    graph = population.graph
+    score = np.zeros(len(graph))
+    level = 20.0 * rng.normal(size=len(graph))[graph.founder]
+    for i in graph.topological:
+        above = graph.primary[i]
+        away = rng.normal() if above < 0 or graph.primary[above] < 0 else -0.9 * score[above]
+        score[i] = away + 0.1 * rng.normal()
+    verdict = judged(replace(population, traits={"score": score + level}))
+    heredity = verdict.conditions[1]
+    assert heredity.estimate.low > 0.5
+    assert heredity.estimate.value < heredity.nulls[0].expected
+    assert heredity.answer is Answer.NOT_SHOWN
+
+
+def test_siblings_born_over_many_months_are_one_witness_of_their_parent():
+    """Families differ for reasons of their own; parents' values are drawn apart from that."""
+    small, n = 0, 60
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        ids, edges, score, born = ["f"], [], [rng.normal()], [0.0]
+        for p in range(6):
+            ids.append(f"p{p}")
+            edges.append((f"p{p}", "f", 1.0, 0))
+            score.append(rng.normal())
+            born.append(10.0)
+            shared = 2 * rng.normal()
+            for c in range(10):
+                ids.append(f"p{p}c{c}")
+                edges.append((f"p{p}c{c}", f"p{p}", 1.0, 0))
+                score.append(shared + 0.1 * rng.normal())
+                born.append(20.0 + 31 * c)
+        graph = LineageGraph.from_edges(ids, edges)
+        population = Population(graph, np.array(born), {"score": np.array(score)})
+        question = replace(
+            asked(population, Fitness("w", np.ones(len(ids)), "given")),
+            stratum=strata_of(graph.founder, np.floor(np.array(born) / 30)),
+        )
+        children = np.array(born) >= 20
+        tested = permute_resemblance(
+            np.where(children, population.traits["score"], np.nan),
+            population.mid_parent("score"),
+            _of_parents(question),
+            rng=rng,
+            n_permutations=99,
+        )
+        small += tested.p_value <= 0.05
+    assert small / n < 0.15  # half of them, were months to part siblings
+
+
+def test_a_card_cannot_write_into_a_sentence():
+    population, _ = history(favoured=0.5)
+    trait = replace(SCORE, name="{x}", unit="{0.__class__}")
+    changed = replace(population, traits={"{x}": population.traits["score"]})
+    verdict = judged(changed, trait=trait)
+    assert verdict.answer is Answer.MET
+    assert "“{x}”" in verdict.sentence
+
+
+def test_what_cannot_be_told_is_a_sentence():
+    population, _ = history(n_founders=1)
+    sentence = judged(population).sentence
+    assert "by selection cannot be told: " in sentence
+    assert " is cannot" not in sentence
+
+
+def test_better_and_worse_are_said_only_of_a_shift_that_is_clear():
+    up, down = estimate(0.3, 0.1, 0.5), estimate(-0.3, -0.5, -0.1)
+    loss = replace(SCORE, higher_is_better=False)
+    assert _towards(SCORE, up) == _towards(loss, down) == ", towards better"
+    assert _towards(SCORE, down) == _towards(loss, up) == ", towards worse"
+    assert _towards(SCORE, estimate(0.3, -0.1, 0.5)) == ""
+    assert _towards(replace(SCORE, higher_is_better=None), up) == ""
+
+
+def test_models_with_several_values_are_counted_where_they_are_left_out():
+    population, _ = history()
+    stated = [{"a", "b"} if i % 5 == 0 else {"ab"[i % 2]} for i in range(len(population.graph))]
+    sets, _ = value_sets(stated)
+    rng = np.random.default_rng(1)
+    verdict = judge_labels(
+        asked(population), LICENCE, sets, rng=rng, n_resamples=50, n_permutations=19
+    )
+    n = sum(len(one) > 1 for one in stated)
+    assert f"{n} models with several values are left out" in verdict.conditions[0].sentence
+
+
+def test_labels_are_asked_of_members_only():
+    population, _ = history(n_founders=20)
+    graph = population.graph
+    label = licences(population, 0.3)
+    member = graph.founder < np.median(graph.founder)
+    sets, _ = value_sets([{f"v{k}"} for k in label])
+    verdict = judge_labels(
+        asked(population, member=member), LICENCE, sets,
+        rng=np.random.default_rng(1), n_resamples=50, n_permutations=19,
+    )  # fmt: skip
+    assert verdict.n_population == verdict.n_models == int(member.sum())
+    rate = dict(verdict.conditions[1].beside)["edge mutation rate"]
+    assert rate.n == int(member[graph.edge_child].sum())
+
+
+def test_the_jackknife_leaves_out_founders_or_groups_of_them():
+    rng = np.random.default_rng(2)
+    for n_founders, groups in ((12, 12), (450, 200)):
+        founder = rng.integers(0, n_founders, 2000)
+        x = rng.normal(size=2000)
+        found = _jackknife(lambda kept, x=x: float(x[kept].mean()), founder, 0.95, "mean", None)
+        _, place = np.unique(founder, return_inverse=True)
+        without = np.array([x[place % groups != g].mean() for g in range(groups)])
+        error = math.sqrt((groups - 1) / groups * ((without - without.mean()) ** 2).sum())
+        reach = student_t.ppf(0.975, groups - 1) * error
+        assert found.value == pytest.approx(x.mean())
+        assert found.high - found.value == pytest.approx(reach)
+
+
+def test_what_one_founder_alone_makes_has_no_interval():
+    n = 120
+    founder = np.repeat(np.arange(12), 10)
+    z = np.random.default_rng(3).normal(size=n)
+    w = np.where(founder == 0, z, 1.0)
+    found = dependence(z, w, founder, founder)
+    assert math.isnan(found.estimate.value)
+    assert "too few founders" in found.sentence
+
+
+def test_shares_below_nothing_are_told_as_none():
+    rng = np.random.default_rng(4)
+    founder = rng.integers(0, 10, 60)
+    sentence = dependence(rng.normal(size=60), rng.normal(size=60), founder, founder).sentence
+    assert "-" not in sentence
+
+
+def test_variation_between_groups_is_the_naive_adjusted_share():
+    rng = np.random.default_rng(5)
+    group = rng.integers(0, 6, 80)
+    values = group + rng.normal(size=80)
+    within = sum(((values[group == g] - values[group == g].mean()) ** 2).sum() for g in range(6))
+    total = ((values - values.mean()) ** 2).sum()
+    assert _between(group, values, True) == pytest.approx(1 - (within / 74) / (total / 79))
+    label = rng.integers(0, 3, 80).astype(float)
+    indicators = [(label == v).astype(float) for v in range(3)]
+    total = sum(((i - i.mean()) ** 2).sum() for i in indicators)
+    within = sum(
+        ((i[group == g] - i[group == g].mean()) ** 2).sum() for i in indicators for g in range(6)
+    )
+    naive = max(0.0, 1 - (within / 74) / (total / 79))
+    assert _between(group, label, False) == pytest.approx(naive)
+
+
+def test_a_trend_copied_values_and_one_base_are_seen():
+    population, _ = history(n_founders=4)
+    graph = population.graph
+    trending = replace(
+        population, born_day=40.0 * graph.generation, traits={"score": 1.0 * graph.generation}
+    )
+    found = {one.name: one for one in threats_of(trending, circumstances(trending))}
+    assert found["calendar_trend"].applies
+    same = replace(population, traits={"score": graph.founder.astype(float)})
+    for kind, applies in ((TraitType.NUMERIC, True), (TraitType.BINARY, None)):
+        threats = threats_of(same, circumstances(same, type=kind))
+        assert {one.name: one for one in threats}["copied_trait"].applies is applies
+    alone = circumstances(same, known=graph.founder == 0, unit="line", n_groups=1)
+    found = {one.name: one for one in threats_of(same, alone)}
+    assert found["shared_base"].sentence == "All these models share one founder."
+    assert "1 independent line;" in found["few_founders"].sentence
+
+
+def test_children_of_merges_are_no_copies_of_their_first_parent():
+    graph = LineageGraph.from_edges(
+        ["a", "b", "c", "d"], [("c", "a", 0.5, 0), ("c", "b", 0.5, 1), ("d", "a", 1.0, 0)]
+    )
+    population = Population(graph, np.zeros(4), {"score": np.array([1.0, 2.0, 1.0, 3.0])})
+    found = {one.name: one for one in threats_of(population, circumstances(population))}
+    assert found["copied_trait"].value == 0
+
+
+def test_descendants_of_a_child_dated_too_late_are_counted_all_the_same():
+    graph = LineageGraph.from_edges(["a", "b", "c"], [("b", "a", 1.0, 0), ("c", "b", 1.0, 0)])
+    found = descendants_within(graph, np.array([0.0, 100.0, 5.0]), 200.0, 10.0).values
+    assert found[0] == 1  # c, though its parent is dated after it

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from lineage.cli import main
+from lineage.cli.lewontin import _day
 from lineage.errors import NotFoundError, UsageError
 from lineage.evolution.catalogue import stated_trait
 from lineage.evolution.lewontin import Answer
@@ -130,7 +132,10 @@ def test_a_clade_is_the_model_and_its_descendants_by_lines(home):
     assert (verdict.n_population, verdict.n_founders) == (10, 1)
     slope = verdict.conditions[1].estimate
     assert slope.n_clusters == 3  # the lines of the founder's children
-    assert lewontin(home, clade="copy/of-base").verdict.n_population == 120 / 12
+    of_copy = lewontin(home, clade="copy/of-base")
+    assert of_copy.verdict.n_population == 120 / 12
+    assert of_copy.clade == "lab0/base"  # a copy stands for its original
+    assert "independent line" in " ".join(of_copy.lines())
 
 
 def test_since_leaves_out_the_older_as_members_not_as_parents(home):
@@ -198,7 +203,7 @@ def test_the_list_of_traits_is_a_table_or_json(home, capsys):
     assert {row["name"] for row in rows} >= {"score/quiz", "licence"}
 
 
-@pytest.mark.parametrize("wrong", [["--since", "soon"], ["--window-days", "-1"]])
+@pytest.mark.parametrize("wrong", [["--since", "soon"], ["--window-days", "-1"], ["--seed", "-1"]])
 def test_wrong_arguments_are_one_sentence(home, wrong, capsys):
     with pytest.raises(SystemExit):
         main(["lewontin", *wrong, "--home", str(home.root)])
@@ -227,6 +232,37 @@ def test_measure_records_heredity_within_founders_by_all_relatives_and_of_catego
     assert "by chance" in told.estimate.method
     assert found["fitness_between_values", "licence", "likes_per_day"].estimate.n == 120
     assert ("heritability", "log10 context length", None) not in found
+
+
+def test_size_is_not_held_equal_to_itself(home):
+    size = lewontin(home, trait="log10 parameters").verdict.conditions[1].nulls[0]
+    assert "founder and month" in size.words
+    score = lewontin(home, trait="score/quiz").verdict.conditions[1].nulls[0]
+    assert "founder, size and month" in score.words
+
+
+def test_a_day_with_an_offset_is_that_moment():
+    assert _day("2025-01-31") == datetime(2025, 1, 31, tzinfo=UTC)
+    assert _day("2025-01-31T05:00+09:00") == datetime(2025, 1, 30, 20, tzinfo=UTC)
+
+
+def test_absurd_values_and_names_like_stated_traits_are_no_measurements(home):
+    connection = home.open_working()
+    try:
+        row = "INSERT INTO trait VALUES (?, ?, ?, 'm{x}', 'd', true, 'card', ?, ?)"
+        for i in range(4):
+            model = f"user{i % 3}/line-{i}"
+            connection.execute(row, [model, "huge", 1e200, COMMIT, START])
+            connection.execute(row, [model, "licence", 1.0 + i, COMMIT, START])
+            connection.execute(row, [model, "odd {x}", 1.0 + i, COMMIT, START])
+        names = {one.trait.name for one in traits(home)}
+        assert "huge" not in names
+        assert "odd {x}" in names
+        assert lewontin(home, trait="licence").verdict.trait == stated_trait("licence")
+        assert lewontin(home, trait="odd {x}").lines()
+    finally:
+        connection.execute("DELETE FROM trait WHERE name <> 'score/quiz'")
+        connection.close()
 
 
 def test_what_was_stated_last_is_read(home):

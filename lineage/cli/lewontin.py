@@ -115,12 +115,12 @@ def register(
     )  # fmt: skip
     parser.add_argument(
         "--window-days", type=_days, default=180.0, metavar="N",
-        help="how long children, descendants and likes are counted from a model's birth "
-        "(default: 180)",
+        help="how long children and descendants are counted from a model's birth, and how old a "
+        "model must be for its likes to count (default: 180)",
     )  # fmt: skip
     _claims_option(parser)
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the resamples (default: %(default)s)"
+        "--seed", type=_seed, default=0, metavar="N", help="of the resamples (default: %(default)s)"
     )
     json_option(parser)
 
@@ -133,9 +133,16 @@ def _claims_option(parser: argparse.ArgumentParser) -> None:
 
 def _day(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no day like 2025-01-31") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _seed(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 up")
+    return int(text)
 
 
 def _days(text: str) -> float:

@@ -8,7 +8,7 @@ re-adding their sums; no statistic is computed observation by observation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ MIN_BOOTSTRAP_CLUSTERS = 3
 
 _FINITE_SHARE = 0.9  # of the resamples in which a statistic must be defined
 _RESAMPLES_AT_ONCE = 100  # bounds memory: sums of products of 55 terms take 26 KiB a resample
+_DRAWS_AT_ONCE = 8_000_000  # 64 MB
 
 
 def untrusted(n: int, level: float, method: str, reason: str, n_clusters: int) -> Estimate:
@@ -101,7 +102,8 @@ def cluster_bootstrap(
     value = float(statistic(sums.sum(axis=0)))
     if not math.isfinite(value):
         return untrusted(n, level, method, "no variation to measure it by", n_clusters)
-    resampled = statistic(_drawn(rng, n_clusters, n_resamples) @ sums)
+    drawn = _drawn(rng, n_clusters, n_resamples)
+    resampled = np.concatenate([statistic(part @ sums) for part in drawn])
     return _percentiles(np.array([value]), resampled[:, None], n, n_clusters, level, method)[0]
 
 
@@ -141,10 +143,7 @@ def vector_bootstrap(
         return [untrusted(n, level, method, problem, n_clusters)] * value.size
     drawn, flat = _drawn(rng, n_clusters, n_resamples), sums.reshape(n_clusters, -1)
     resampled = np.concatenate(
-        [
-            statistic((part @ flat).reshape(-1, *sums.shape[1:]))
-            for part in np.split(drawn, range(_RESAMPLES_AT_ONCE, n_resamples, _RESAMPLES_AT_ONCE))
-        ]
+        [statistic((part @ flat).reshape(-1, *sums.shape[1:])) for part in drawn]
     )
     return _percentiles(value, resampled, n, n_clusters, level, method)
 
@@ -161,9 +160,12 @@ def with_bootstrap_words(method: str, level: float, n_resamples: int) -> str:
     return f"{method}; {level:.0%} percentile interval of {n_resamples} cluster resamples"
 
 
-def _drawn(rng: np.random.Generator, n_clusters: int, n_resamples: int) -> Ints:
-    """How often each resample holds each cluster, (n_resamples, G)."""
-    return rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=n_resamples)
+def _drawn(rng: np.random.Generator, n_clusters: int, n_resamples: int) -> Iterator[Ints]:
+    """How often each resample holds each cluster, (B, G) at a time, so that memory is bounded."""
+    at_once = max(1, min(_RESAMPLES_AT_ONCE, _DRAWS_AT_ONCE // n_clusters))
+    evenly = np.full(n_clusters, 1 / n_clusters)
+    for first in range(0, n_resamples, at_once):
+        yield rng.multinomial(n_clusters, evenly, size=min(at_once, n_resamples - first))
 
 
 def _percentiles(

@@ -7,7 +7,8 @@ formulae; these are ours:
 
 * H is the heritability of a numeric trait, or one less the mutation rate of a categorical one;
 * C is one less von Neumann's ratio: how much less the relative fitness of neighbours along the
-  trait differs than that of models taken at random;
+  trait differs than that of models taken at random (families whose members are alike in both make
+  some of it by themselves);
 * S is the share of the variance of relative fitness, within strata of founder, size and month,
   that a parabola in the trait explains, or the values of a categorical trait.
 """
@@ -20,7 +21,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
 from scipy.stats import t as student_t
 
 from lineage.evolution.clusters import untrusted
@@ -35,6 +35,7 @@ Bools = NDArray[np.bool_]
 MIN_MODELS = 10
 MIN_FOUNDERS = 3
 _MOST_GROUPS = 200
+_MOST_VALUES = 30
 _ROUNDING = 1e-12
 
 
@@ -140,17 +141,18 @@ def dependence_on_label(
     Parameters
     ----------
     label : (n,)
-        Value of each model, negative where unknown.
+        Value of each model, negative where unknown; all but the 29 commonest count as one.
     fitness, stratum, founder : (n,)
         As for :func:`dependence`.
     """
     known = (label >= 0) & np.isfinite(fitness)
-    values, place = np.unique(label[known], return_inverse=True)
-    shape = (place.size, values.size)
-    design = coo_array((np.ones(place.size), (np.arange(place.size), place)), shape=shape)
-    return _dependence(
-        design.toarray()[:, 1:], fitness[known], stratum[known], founder[known], level
-    )
+    _, place, count = np.unique(label[known], return_inverse=True, return_counts=True)
+    # The rarest values are one: a mean of few models explains nothing, and costs a column.
+    rank = np.empty(count.size, dtype=np.int64)
+    rank[np.argsort(-count, kind="stable")] = np.arange(count.size)
+    place = np.minimum(rank[place], _MOST_VALUES - 1)
+    design = (place[:, None] == np.arange(1, min(count.size, _MOST_VALUES))).astype(float)
+    return _dependence(design, fitness[known], stratum[known], founder[known], level)
 
 
 def _dependence(design: Floats, w: Floats, stratum: Ints, founder: Ints, level: float) -> Degree:
@@ -192,10 +194,9 @@ def _jackknife(
     left_out = place % _MOST_GROUPS
     n_groups = min(labels.size, _MOST_GROUPS)
     without = np.array([statistic(left_out != group) for group in range(n_groups)])
-    without = without[np.isfinite(without)]
     k = without.size
-    if not math.isfinite(value) or k < MIN_FOUNDERS:
-        problem = "fitness or trait does not vary enough"
+    if not math.isfinite(value) or not np.isfinite(without).all():
+        problem = "fitness and trait vary together in too few founders"
         return untrusted(founder.size, level, method, problem, labels.size)
     error = math.sqrt((k - 1) / k * float(((without - without.mean()) ** 2).sum()))
     reach = float(student_t.ppf((1 + level) / 2, k - 1)) * error
@@ -233,4 +234,6 @@ def _explained(design: Floats, w: Floats, stratum: Ints) -> float:
 def _read(found: Estimate, words: str) -> str:
     if math.isnan(found.value):
         return f"Cannot be told: {found.method.rpartition(': ')[2]}."
-    return f"{100 * found.value:.0f} % ({100 * found.low:.0f} to {100 * found.high:.0f}) {words}."
+    # Adjusted shares of nothing lie a little below nothing: none is seen.
+    value, low, high = (100 * min(max(x, 0.0), 1.0) for x in (found.value, found.low, found.high))
+    return f"{value:.0f} % ({low:.0f} to {high:.0f}) {words}."

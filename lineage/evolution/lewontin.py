@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lineage.evolution.catalogue import Trait, TraitType
+from lineage.evolution.catalogue import Trait
 from lineage.evolution.categories.information import parent_information
 from lineage.evolution.categories.label_selection import fitness_between_labels, permute_labels
 from lineage.evolution.categories.mutation import mutation_rate
@@ -71,10 +71,8 @@ Bools = NDArray[np.bool_]
 
 SIGNIFICANCE = 0.05
 _N_REPLICATES = 199
-_PARENTS = "parents exchanged among models of one founder, size and month"
-_OF_A_FOUNDER = "parents exchanged among those of one founder"
-_FITNESS = "fitness exchanged among models of one founder, size and month"
 _COPYING = "parents chosen blindly, by age and fame as fitted"
+_UNFITTED = f"{_COPYING} (though no single law fits)"
 
 
 class Answer(StrEnum):
@@ -166,9 +164,9 @@ class LewontinVerdict:
                 f"and those that differ are propagated differently.{doubtful}"
             )
         missing = [c.name for c in self.conditions if c.answer is not Answer.MET]
-        how = "cannot be told" if self.answer is Answer.CANNOT_TELL else "not shown"
+        how = "cannot be told" if self.answer is Answer.CANNOT_TELL else "is not shown"
         return (
-            f"That {what} evolves by selection is {how}: {' and '.join(missing)} "
+            f"That {what} evolves by selection {how}: {' and '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} not established.{doubtful}"
         )
 
@@ -185,10 +183,14 @@ class Question:
         Who is asked: everybody, a clade, those born since a day.
     cluster : (n,)
         Independent groups: founders, or within one clade the lines of its founder's children.
+    unit
+        What such a group is called.
     owner : (n,)
         Who uploaded each model.
     stratum : (n,)
         Models that are alike but for the trait (:func:`strata_of`).
+    alike
+        In what.
     fitness
         Of all n models.
     watched
@@ -203,6 +205,8 @@ class Question:
     stratum: Ints
     fitness: Fitness
     watched: tuple[float, float] | None = None
+    unit: str = "founder"
+    alike: str = "founder, size and month"
 
     def of_members(self) -> Fitness:
         """Fitness of those asked, NaN for others."""
@@ -262,17 +266,16 @@ def judge_numbers(
         spread,
         (),
         (),
-        _told(spread, f"Models differ in it by {{}} (standard deviation; {trait.unit})."),
+        _told(spread, "Models differ in it by {} (standard deviation)."),
     )
 
     mid_parent = np.where(member, population.mid_parent(trait.name), np.nan)
     slope = heritability(values, mid_parent, cluster, level=level)
     shuffled = permute_resemblance(
-        values, mid_parent, asked.stratum, rng=rng, n_permutations=n_permutations
+        values, mid_parent, _of_parents(asked), rng=rng, n_permutations=n_permutations
     )
-    nulls: tuple[Null, ...] = (
-        Null(_PARENTS, shuffled.expected, shuffled.p_value, shuffled.method),
-    )
+    how = f"parents exchanged among models of one {asked.alike}"
+    nulls: tuple[Null, ...] = (Null(how, shuffled.expected, shuffled.p_value, shuffled.method),)
     within = within_founder_heritability(values, mid_parent, population.graph.founder, level=level)
     heredity = Condition(
         "heredity",
@@ -294,7 +297,8 @@ def judge_numbers(
     measured = values[known & np.isfinite(fitness.values)]
     deviation = float(np.std(measured, ddof=1)) if measured.size > 1 else math.nan
     expected = tested.expected / (deviation or math.nan)
-    nulls = (Null(_FITNESS, expected, tested.p_value, tested.method), *_copied(asked, values, rng))
+    how = f"fitness exchanged among models of one {asked.alike}"
+    nulls = (Null(how, expected, tested.p_value, tested.method), *_copied(asked, values, rng))
     differential = Condition(
         "differential fitness",
         _answer(intensity, intensity.low > 0 or intensity.high < 0, nulls),
@@ -341,6 +345,7 @@ def judge_labels(
     label = np.where(member, single_values(sets), -1)
     fitness = asked.of_members()
     known = label >= 0
+    n_several = int((member & (np.diff(sets.indptr) > 1)).sum())
 
     number = diversity(
         label,
@@ -358,7 +363,8 @@ def judge_labels(
         number,
         (),
         (),
-        _told(number, "Models are as diverse in it as {} equally common values would be."),
+        _told(number, "Models are as diverse in it as {} equally common values would be.")
+        + (f" {n_several} models with several values are left out." if n_several else ""),
     )
 
     asks = member[graph.edge_child]
@@ -370,7 +376,8 @@ def judge_labels(
     )  # fmt: skip
     p_value = told.observed.p_value
     p_value = math.nan if p_value is None else p_value
-    nulls = (Null(_OF_A_FOUNDER, told.null_mean, p_value, told.observed.method),)
+    how = f"parents exchanged among those of one {asked.unit}"
+    nulls = (Null(how, told.null_mean, p_value, told.observed.method),)
     rate = mutation_rate(sets, child, parent, cluster[child], level=level).by_founder
     heredity = Condition(
         "heredity",
@@ -387,7 +394,8 @@ def judge_labels(
         label, fitness, cluster, rng=rng, level=level, n_resamples=n_resamples
     )
     tested = permute_labels(label, fitness, asked.stratum, rng=rng, n_permutations=n_permutations)
-    nulls = (Null(_FITNESS, tested.expected, tested.p_value, tested.method),)
+    how = f"fitness exchanged among models of one {asked.alike}"
+    nulls = (Null(how, tested.expected, tested.p_value, tested.method),)
     differential = Condition(
         "differential fitness",
         _answer(between, True, nulls),  # a square: only its null can say that it is none
@@ -418,9 +426,11 @@ def _verdict(
     at = Circumstances(
         known,
         numbers,
-        trait.type is not TraitType.CATEGORICAL,
+        trait.type,
         asked.fitness.values,
         asked.owner,
+        min(one.estimate.n_clusters or 0 for one in conditions),
+        asked.unit,
         trait.is_constitutive,
         trait.is_evaluation,
     )
@@ -436,6 +446,15 @@ def _verdict(
     )
 
 
+def _of_parents(asked: Question) -> Ints:
+    """The stratum of each model's primary parent, −1 for founders.
+
+    Parents are exchanged with all their children, whenever these were born.
+    """
+    primary = asked.population.graph.primary
+    return np.where(primary >= 0, asked.stratum[primary], -1)
+
+
 def _powers(values: Floats) -> tuple[Floats, Floats]:
     """First and second powers about the mean, so that sums keep their digits."""
     away = values - values.mean() if values.size else values
@@ -449,7 +468,7 @@ def _standard_deviation(sums: Floats) -> Floats:
 
 
 def _towards(trait: Trait, shift: Estimate) -> str:
-    if trait.higher_is_better is None or math.isnan(shift.value):
+    if trait.higher_is_better is None or not (shift.low > 0 or shift.high < 0):
         return ""
     return ", towards " + ("better" if (shift.value > 0) == trait.higher_is_better else "worse")
 
@@ -475,17 +494,25 @@ def _relative(fitness: Floats) -> Floats:
 
 def _varied(spread: Estimate, nothing: float) -> Answer:
     if math.isnan(spread.value):
-        alike = "no variation" in spread.method or "same value" in spread.method
-        return Answer.NOT_SHOWN if alike else Answer.CANNOT_TELL
+        return Answer.CANNOT_TELL
     return Answer.MET if spread.low > nothing else Answer.NOT_SHOWN
 
 
 def _answer(estimate: Estimate, is_clear: bool, nulls: tuple[Null, ...]) -> Answer:
-    """Met if the interval is clear of nothing and every null that could be drawn is rejected."""
+    """Met if the interval is clear of nothing and every null that could be drawn is rejected.
+
+    A null is rejected by an estimate that lies beyond it, seen from zero: less resemblance than
+    chance makes is no heredity, whatever its p-value.
+    """
     if math.isnan(estimate.value) or math.isnan(nulls[0].p_value):
         return Answer.CANNOT_TELL
-    stands = any(null.p_value > SIGNIFICANCE for null in nulls)
-    return Answer.MET if is_clear and not stands else Answer.NOT_SHOWN
+    drawn = [null for null in nulls if not math.isnan(null.p_value)]
+    beyond = all(
+        null.p_value <= SIGNIFICANCE
+        and math.copysign(1.0, estimate.value) * (estimate.value - null.expected) > 0
+        for null in drawn
+    )
+    return Answer.MET if is_clear and beyond else Answer.NOT_SHOWN
 
 
 def _told(estimate: Estimate, words: str) -> str:
@@ -493,7 +520,7 @@ def _told(estimate: Estimate, words: str) -> str:
     if math.isnan(estimate.value):
         return f"Cannot be told: {estimate.method.partition('not estimated: ')[2]}."
     interval = f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
-    return words.format(interval)
+    return words.replace("{}", interval, 1)
 
 
 def _by_chance(nulls: tuple[Null, ...]) -> str:
@@ -502,7 +529,9 @@ def _by_chance(nulls: tuple[Null, ...]) -> str:
 
 def _told_null(null: Null) -> str:
     if math.isnan(null.p_value):
-        reason = null.method.partition("not tested: ")[2]
+        reason = (
+            null.method.partition("not tested: ")[2] or null.method.partition("not estimated: ")[2]
+        )
         return f" No null could be drawn with {null.words}{': ' + reason if reason else ''}."
     return f" With {null.words} it would be {null.expected:.3g} (p = {null.p_value:.2g})."
 
@@ -514,12 +543,13 @@ def _copied(asked: Question, values: Floats, rng: np.random.Generator) -> tuple[
     graph, born = asked.population.graph, asked.population.born_day
     until_day, window_days = asked.watched
     try:
-        attention = fit_attachment(graph, born).attachment
+        fit = fit_attachment(graph, born)
     except ValueError as error:
         return (Null(_COPYING, math.nan, math.nan, f"copying null; not tested: {error}"),)
     drawn = copying_null(
-        graph, born, {"trait": values}, attention,
+        graph, born, {"trait": values}, fit.attachment,
         rng=rng, until_day=until_day, window_days=window_days, n_replicates=_N_REPLICATES,
     )  # fmt: skip
     figure = drawn.intensity["trait"]
-    return (Null(_COPYING, figure.expected, figure.p_value, figure.method),)
+    words = _UNFITTED if math.isnan(fit.half_life_days.value) else _COPYING
+    return (Null(words, figure.expected, figure.p_value, figure.method),)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lineage.evolution.catalogue import TraitType
 from lineage.evolution.traits import Population
 
 __all__ = ["Circumstances", "Threat", "threats_of"]
@@ -20,7 +21,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-FEW_FOUNDERS = 20
+FEW_GROUPS = 20
 """With fewer groups, cluster-robust intervals are too narrow (Cameron & Miller 2015, §VI)."""
 
 _LARGE = 0.25
@@ -62,12 +63,14 @@ class Circumstances:
         Models of the population in question whose trait is known.
     numbers : (n,)
         The trait's values as numbers (labels: as codes), NaN where unknown.
-    is_ordered
-        Whether the numbers are quantities.
+    type
+        Of labels and of yes and no, equal values are no sign of copying.
     fitness : (n,)
         NaN where a model was not watched for long enough.
     owner : (n,)
         Who uploaded each model.
+    n_groups, unit
+        Fewest independent groups behind an estimate, and what a group is: a founder, a line.
     is_constitutive
         Whether derivation copies the trait by construction.
     is_evaluation
@@ -76,11 +79,18 @@ class Circumstances:
 
     known: Bools
     numbers: Floats
-    is_ordered: bool
+    type: TraitType
     fitness: Floats
     owner: Ints
+    n_groups: int
+    unit: str
     is_constitutive: bool
     is_evaluation: bool
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the numbers have an order."""
+        return self.type is not TraitType.CATEGORICAL
 
 
 def threats_of(population: Population, at: Circumstances) -> tuple[Threat, ...]:
@@ -93,7 +103,7 @@ def threats_of(population: Population, at: Circumstances) -> tuple[Threat, ...]:
         _missing_parents(population, at),
         _copied_trait(population, at),
         _calendar(population, at),
-        _few_founders(population, at),
+        _few_groups(at),
         _contamination(at),
     ]
     order = {True: 0, None: 1, False: 2}
@@ -112,8 +122,10 @@ def _constitutive(at: Circumstances) -> Threat:
 
 
 def _shared_base(population: Population, at: Circumstances) -> Threat:
-    """Share of the trait's variance that lies between founders (η²); of labels, of codes' Gini."""
+    """Share of the trait's variance (of labels, of Gini's) that lies between founders (ε²)."""
     founder = population.graph.founder[at.known]
+    if np.unique(founder).size < 2:
+        return Threat("shared_base", True, None, "All these models share one founder.")
     share = _between(founder, at.numbers[at.known], at.is_ordered)
     if math.isnan(share):
         return Threat("shared_base", None, None, "The trait does not vary: bases cannot be told.")
@@ -121,11 +133,12 @@ def _shared_base(population: Population, at: Circumstances) -> Threat:
         "shared_base",
         share >= _MOST,
         share,
-        f"{100 * share:.0f} % of the trait's variation lies between founders: "
+        f"{100 * share:.0f} % of the trait's variation lies between founders, who differ in base, "
+        "size and architecture too"
         + (
-            "parent and child are alike largely because they share base, size and architecture."
+            ": a slope over all of them cannot tell these from inheritance."
             if share >= _MOST
-            else "resemblance is not only that of a shared base."
+            else "."
         ),
     )
 
@@ -153,8 +166,8 @@ def _right_truncation(at: Circumstances) -> Threat:
         None if not n else young,
         "No model has the trait."
         if not n
-        else f"{100 * young:.0f} % of the models have not been watched for long enough to have a "
-        "fitness and are left out of it: recent history is not judged.",
+        else f"{100 * young:.0f} % of the models have no fitness (too young, or their birth or "
+        "count is unknown) and are left out of it: recent history is not judged.",
     )
 
 
@@ -173,7 +186,7 @@ def _missing_parents(population: Population, at: Circumstances) -> Threat:
         share >= _LARGE,
         share,
         f"{100 * share:.0f} % of the {int(bred.sum())} models with a parent lack a parent with a "
-        "known value; a wrong or missing parent flattens every measure of heredity.",
+        "known value: heredity is judged without them, and a wrong parent flattens it.",
     )
 
 
@@ -185,7 +198,7 @@ def _copied_trait(population: Population, at: Circumstances) -> Threat:
         return Threat("copied_trait", None, None, "No child of one parent has the trait.")
     share = float((at.numbers[child] == at.numbers[parent]).mean())
     what = "value" if at.is_ordered else "label"
-    applies = share >= _COPIED if at.is_ordered else None
+    applies = share >= _COPIED if at.type is TraitType.NUMERIC else None
     return Threat(
         "copied_trait",
         applies,
@@ -219,14 +232,14 @@ def _calendar(population: Population, at: Circumstances) -> Threat:
     )
 
 
-def _few_founders(population: Population, at: Circumstances) -> Threat:
-    n = int(np.unique(population.graph.founder[at.known]).size)
+def _few_groups(at: Circumstances) -> Threat:
+    n = at.n_groups
     return Threat(
         "few_founders",
-        n < FEW_FOUNDERS,
+        n < FEW_GROUPS,
         float(n),
-        f"{n} founders are the independent units"
-        + ("; intervals from so few are too narrow." if n < FEW_FOUNDERS else "."),
+        f"The least certain estimate rests on {n} independent {at.unit}{'' if n == 1 else 's'}"
+        + ("; intervals from so few are too narrow." if n < FEW_GROUPS else "."),
     )
 
 
@@ -258,15 +271,19 @@ def _between(group: Ints, values: Floats, is_ordered: bool) -> float:
     """
     if not values.size:
         return math.nan
-    columns = [values] if is_ordered else [(values == v).astype(float) for v in np.unique(values)]
     _, place, size = np.unique(group, return_inverse=True, return_counts=True)
-    total = within = 0.0
-    for column in columns:
-        away = column - column.mean()
-        inside = column - (np.bincount(place, weights=column) / size)[place]
-        total += float(away @ away)
-        within += float(inside @ inside)
+    if is_ordered:
+        away = values - values.mean()
+        inside = values - (np.bincount(place, weights=values) / size)[place]
+        total, within = float(away @ away), float(inside @ inside)
+        least = 1e-12 * float(values @ values)
+    else:
+        _, code, count = np.unique(values, return_inverse=True, return_counts=True)
+        cell, in_cell = np.unique(place * count.size + code, return_counts=True)
+        total = values.size - float((count.astype(float) ** 2).sum()) / values.size
+        within = values.size - float((in_cell.astype(float) ** 2 / size[cell // count.size]).sum())
+        least = 1e-12 * values.size
     free = values.size - size.size
-    if total <= 1e-12 * max(float(np.abs(values).max()) ** 2, 1e-300) or free < 1:
+    if total <= least or free < 1:
         return math.nan
     return max(0.0, 1 - (within / free) / (total / (values.size - 1)))

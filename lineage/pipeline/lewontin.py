@@ -23,6 +23,7 @@ from lineage.evolution.lewontin import (
 )
 from lineage.evolution.selection.fitness import Fitness, descendants_within
 from lineage.evolution.selection.response import Response
+from lineage.evolution.traits import Population
 from lineage.model import Estimate
 from lineage.pipeline.population import (
     PARAMETERS,
@@ -64,7 +65,7 @@ class TraitCoverage:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, and what was asked."""
+    """A verdict, and what was asked; a clade is named by its original, not by a copy."""
 
     verdict: LewontinVerdict
     response: Response | None
@@ -116,7 +117,7 @@ class Judgement:
 
 
 def traits(home: Home, *, ignore_claims: bool = False) -> tuple[TraitCoverage, ...]:
-    """Every trait with a value, in the order of the catalogue, evaluation results last.
+    """Every trait with a value: size and evaluation results, then what records state.
 
     Raises
     ------
@@ -167,19 +168,20 @@ def lewontin(
         raise UsageError(f"fitness is one of {', '.join(FITNESSES)}, not {fitness}")
     observed, studied = _studied(home, ignore_claims)
     chosen = _chosen_trait(studied, trait)
-    member, cluster = _asked_of(studied, clade)
+    original = None if clade is None else studied.origin.get(clade)
+    if clade is not None and original is None:
+        raise NotFoundError(f"{clade} is not in the register")
+    member, cluster = _asked_of(studied, original)
     if since is not None:
         member &= studied.population.born_day >= to_days(since)
     population = studied.population
-    size = population.traits.get(PARAMETERS, np.full(len(population.graph), np.nan))
-    stratum = strata_of(
-        population.graph.founder,
-        np.round(size / _SIZE_STEP),
-        np.floor(population.born_day / _DAYS_A_MONTH),
-    )
+    alike, stratum = _strata(population, chosen)
     counted = _fitness(observed, studied, fitness, window_days)
     watched = (studied.until_day, window_days) if fitness == "children" else None
-    asked = Question(population, member, cluster, studied.owner, stratum, counted, watched)
+    unit = "founder" if clade is None else "line"
+    asked = Question(
+        population, member, cluster, studied.owner, stratum, counted, watched, unit, alike
+    )
     words = "\0".join((chosen.name, clade or "", fitness)).encode()
     rng = np.random.default_rng([seed, zlib.crc32(words)])
     if chosen.type is TraitType.CATEGORICAL:
@@ -190,7 +192,7 @@ def lewontin(
         verdict = judge_numbers(asked, chosen, rng=rng)
         response = response_of(population, chosen.name, counted, member, cluster, rng=rng)
     until = datetime.fromtimestamp(86_400 * studied.until_day, UTC)
-    return Judgement(verdict, response, clade, since, until, ignore_claims)
+    return Judgement(verdict, response, original, since, until, ignore_claims)
 
 
 def _studied(home: Home, ignore_claims: bool) -> tuple[Observed, Studied]:
@@ -222,7 +224,12 @@ def _chosen_trait(studied: Studied, name: str | None) -> Trait:
             there = ", ".join(studied.declared) or "none"
             raise NotFoundError(f"no model has a trait {name!r}; there are: {there}")
         return studied.declared[name]
-    able = [one for one in studied.declared.values() if not one.is_constitutive]
+    # Whether access is asked for is known of nearly all models, and seldom what is asked about.
+    able = [
+        one
+        for one in studied.declared.values()
+        if not one.is_constitutive and one.type is not TraitType.BINARY
+    ]
     if not able:
         raise NotFoundError("no model has a trait that could evolve: crawl or ingest some first")
     return max(able, key=lambda one: (one.is_evaluation, _coverage(studied, one.name).n_pairs))
@@ -232,10 +239,16 @@ def _asked_of(studied: Studied, clade: str | None) -> tuple[Bools, Ints]:
     population = studied.population
     if clade is None:
         return np.ones(len(population.graph), dtype=bool), population.graph.founder
-    original = studied.origin.get(clade)
-    if original is None:
-        raise NotFoundError(f"{clade} is not in the register")
-    return population.clade(original), population.lines_below(original)
+    return population.clade(clade), population.lines_below(clade)
+
+
+def _strata(population: Population, trait: Trait) -> tuple[str, Ints]:
+    """Models that are alike but for the trait, and in what; size is not held equal to itself."""
+    founder, month = population.graph.founder, np.floor(population.born_day / _DAYS_A_MONTH)
+    if trait.name == PARAMETERS or PARAMETERS not in population.traits:
+        return "founder and month", strata_of(founder, month)
+    size = np.round(population.traits[PARAMETERS] / _SIZE_STEP)
+    return "founder, size and month", strata_of(founder, size, month)
 
 
 def _fitness(observed: Observed, studied: Studied, name: str, window_days: float) -> Fitness:

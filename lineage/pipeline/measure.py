@@ -263,5 +263,5 @@ def _row(
 
 
 def _rng(seed: int, *words: str) -> np.random.Generator:
-    """A stream of its own for each estimate, whatever else is measured."""
+    """A stream of its own for what the words name, whatever else is measured."""
     return np.random.default_rng([seed, zlib.crc32("\0".join(words).encode())])

@@ -6,6 +6,7 @@ copy (:func:`lineage.evolution.traits.collapse_copies`): a copy neither varies n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crawler.licences import class_of
-from lineage.evolution.catalogue import Trait, evaluation_trait, stated_trait
+from lineage.evolution.catalogue import STATED, Trait, evaluation_trait, stated_trait
 from lineage.evolution.selection.fitness import (
     Fitness,
     children_within,
@@ -131,18 +132,24 @@ def study(observed: Observed) -> Studied:
     population = population_of(ids, kept, observed.members, observed.values)
     stated = {one.repo_id: one for one in observed.stated}
     rows = [stated.get(name) for name in ids]
-    numbers = dict(population.traits)
+    # A stranger's evaluation may be called like a trait that records state.
+    records = {trait.name for trait in STATED}
+    numbers = {
+        name: column
+        for name, column in population.traits.items()
+        if name not in records or name == PARAMETERS
+    }
     for name, column in _stated_numbers(rows).items():
         if np.isfinite(column).sum() >= LEAST_MEASURED:
             numbers[name] = column
     labels = {name: sets for name, sets in _stated_labels(rows).items() if any(sets)}
     by_name = {one.trait: one for one in observed.evaluations}
     declared = {
-        name: evaluation_trait(
+        name: stated_trait(name)
+        if name in records
+        else evaluation_trait(
             name, by_name[name].metric, by_name[name].higher_is_better, by_name[name].source
         )
-        if name in by_name
-        else stated_trait(name)
         for name in (*numbers, *labels)
     }
     owners = sorted({name.partition("/")[0] for name in ids})
@@ -192,8 +199,10 @@ def population_of(
         if member.parameters:
             size[i] = np.log10(member.parameters)
     traits: dict[str, Floats] = {}
+    measured = Counter(one.trait for one in values if one.repo_id in place)
     for one in values:
-        if one.repo_id in place:
+        # One column a trait is as long as the population: not for names that one model has.
+        if one.repo_id in place and measured[one.trait] >= LEAST_MEASURED:
             column = traits.setdefault(one.trait, np.full(len(ids), np.nan))
             column[place[one.repo_id]] = one.value
     traits[PARAMETERS] = size

@@ -31,7 +31,7 @@ _NAMED_TRAITS = """
     WITH latest AS (
         SELECT repo_id, name, metric, dataset, source, arg_max(value, observed_at) AS value,
                arg_max(higher_is_better, observed_at) AS higher_is_better
-        FROM trait WHERE isfinite(value) GROUP BY ALL),
+        FROM trait WHERE abs(value) < 1e30 GROUP BY ALL),  -- larger ones are no measurements
     scales AS (
         SELECT name, count(DISTINCT (metric, dataset)) AS n, count(DISTINCT source) AS n_sources
         FROM latest GROUP BY name),

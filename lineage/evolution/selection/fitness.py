@@ -71,7 +71,7 @@ def descendants_within(
 
     Over all edges: a descendant of unknown birth, or dated before the model, is passed through but
     not counted. Parameters and missing values as for :func:`children_within`. Time grows with the
-    number of pairs of ancestor and descendant inside the window.
+    number of pairs of ancestor and descendant.
     """
     counts = np.full(len(graph), np.nan)
     watched = np.flatnonzero(born_day + window_days <= until_day)
@@ -83,11 +83,10 @@ def descendants_within(
         while waiting:
             i = waiting.pop()
             for k in graph.child_index[graph.child_start[i] : graph.child_start[i + 1]].tolist():
-                # What was born after the window has no descendants in it.
-                if k not in seen and not born_day[k] > ends[model]:
+                if k not in seen:
                     seen.add(k)
                     waiting.append(k)
-                    counts[model] += born_day[k] >= born_day[model]
+                    counts[model] += born_day[model] <= born_day[k] <= ends[model]
     return Fitness(
         f"descendants_{window_days:g}d",
         counts,

@@ -193,8 +193,9 @@ def permute_resemblance(
     """Test the slope of offspring on mid-parent by exchanging parents within strata.
 
     What founders, sizes and months differ in makes parent and child alike without inheritance; it
-    stays when parents change places within a stratum, and makes `expected`. Children with one
-    mid-parent in one stratum move together, as they are no independent witnesses of it. What is
+    stays when parents change places within a stratum, and makes `expected`. Parents take all their
+    children along: siblings are no independent witnesses, so `stratum` has to be the parents' and
+    not depend on when a child was born. What is
     compared is the covariance over the *observed* variance of mid-parents.
 
     Parameters
@@ -202,7 +203,7 @@ def permute_resemblance(
     child, mid_parent : (n,)
         Trait of the child and of its weighted mid-parent; pairs with a NaN are left out.
     stratum : (n,)
-        Stratum of each child.
+        Stratum of each child's (primary) parent.
 
     Returns
     -------
