@@ -230,7 +230,10 @@ def test_measure_records_heredity_within_founders_by_all_relatives_and_of_catego
     )
     told = found["parent_information", "licence", None]
     assert "by chance" in told.estimate.method
-    assert found["fitness_between_values", "licence", "likes_per_day"].estimate.n == 120
+    between = found["fitness_between_values", "licence", "likes_per_day"].estimate
+    assert between.n == 120
+    assert 0 < between.p_value <= 1
+    assert "by chance" in between.method
     assert ("heritability", "log10 context length", None) not in found
 
 

@@ -222,8 +222,8 @@ _STATISTICS["parent_information"] = (
 _STATISTICS["fitness_between_values"] = (
     "Fitness between values",
     "How far models of different values differ in success: the variance of the values' mean "
-    "relative fitness. Never below zero, so that only its interval against chance counts "
-    "(herdbook lewontin).",
+    "relative fitness. Never below zero, and chance alone makes some: the method says how much, "
+    "with fitness exchanged among models of one founder, size and month.",
 )
 _STATISTICS["opportunity"] = _STATISTICS["opportunity_for_selection"]
 

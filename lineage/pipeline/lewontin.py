@@ -19,18 +19,16 @@ from lineage.evolution.lewontin import (
     Question,
     judge_labels,
     judge_numbers,
-    strata_of,
 )
 from lineage.evolution.selection.fitness import Fitness, descendants_within
 from lineage.evolution.selection.response import Response
-from lineage.evolution.traits import Population
 from lineage.model import Estimate
 from lineage.pipeline.population import (
-    PARAMETERS,
     Observed,
     Studied,
     fitnesses,
     read_observed,
+    strata,
     study,
     to_days,
 )
@@ -42,9 +40,6 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 FITNESSES = ("children", "descendants", "likes", "downloads")
-_DAYS_A_MONTH = 30.44
-_SIZE_STEP = 0.1
-"""Models within about a quarter of each other's size are of one size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +170,7 @@ def lewontin(
     if since is not None:
         member &= studied.population.born_day >= to_days(since)
     population = studied.population
-    alike, stratum = _strata(population, chosen)
+    alike, stratum = strata(population, chosen.name)
     counted = _fitness(observed, studied, fitness, window_days)
     watched = (studied.until_day, window_days) if fitness == "children" else None
     unit = "founder" if clade is None else "line"
@@ -240,15 +235,6 @@ def _asked_of(studied: Studied, clade: str | None) -> tuple[Bools, Ints]:
     if clade is None:
         return np.ones(len(population.graph), dtype=bool), population.graph.founder
     return population.clade(clade), population.lines_below(clade)
-
-
-def _strata(population: Population, trait: Trait) -> tuple[str, Ints]:
-    """Models that are alike but for the trait, and in what; size is not held equal to itself."""
-    founder, month = population.graph.founder, np.floor(population.born_day / _DAYS_A_MONTH)
-    if trait.name == PARAMETERS or PARAMETERS not in population.traits:
-        return "founder and month", strata_of(founder, month)
-    size = np.round(population.traits[PARAMETERS] / _SIZE_STEP)
-    return "founder, size and month", strata_of(founder, size, month)
 
 
 def _fitness(observed: Observed, studied: Studied, name: str, window_days: float) -> Fitness:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage.evolution.categories.information import parent_information
-from lineage.evolution.categories.label_selection import fitness_between_labels
+from lineage.evolution.categories.label_selection import fitness_between_labels, permute_labels
 from lineage.evolution.categories.mutation import mutation_rate
 from lineage.evolution.categories.value_sets import single_values, value_sets
 from lineage.evolution.diversity.hill import hill_number
@@ -35,6 +35,7 @@ from lineage.pipeline.population import (
     fitnesses,
     population_of,
     read_observed,
+    strata,
     study,
 )
 from lineage.store.estimates import EstimateRow, replace_estimates
@@ -197,6 +198,7 @@ def _categories(
     child, parent = graph.edge_child, graph.parent_index
     for trait, values in studied.labels.items():
         sets, _ = value_sets(values)
+        _, stratum = strata(studied.population, trait)
         label = single_values(sets)
         rng = _rng(seed, "categories", trait)
         number = diversity(
@@ -211,7 +213,13 @@ def _categories(
         yield _row("parent_information", trait, None, group, told.observed, f"{chance}{note}")
         for fitness in counted:
             between = fitness_between_labels(label, fitness, cluster, rng=rng)
-            yield _row("fitness_between_values", trait, fitness.name, group, between, note)
+            tested = permute_labels(label, fitness, stratum, rng=rng, n_permutations=199)
+            known = not np.isnan(tested.p_value)
+            between = replace(between, p_value=tested.p_value if known else None)
+            chance = f"; {tested.expected:.3g} by chance" if known else ""
+            yield _row(
+                "fitness_between_values", trait, fitness.name, group, between, f"{chance}{note}"
+            )
 
 
 def _heritabilities(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from crawler.licences import class_of
 from lineage.evolution.catalogue import STATED, Trait, evaluation_trait, stated_trait
+from lineage.evolution.lewontin import strata_of
 from lineage.evolution.selection.fitness import (
     Fitness,
     children_within,
@@ -52,6 +53,7 @@ __all__ = [
     "last_day",
     "population_of",
     "read_observed",
+    "strata",
     "study",
     "to_days",
     "without_copies",
@@ -68,6 +70,9 @@ LEAST_MEASURED = 3
 """Traits measured on fewer models are no population."""
 
 PARAMETERS = "log10 parameters"
+_DAYS_A_MONTH = 30.44
+_SIZE_STEP = 0.1
+"""Models within about a quarter of each other's size are of one size."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The Hub shows this creation time for everything older: a bound, not a birth.
 _HUB_FLOOR = datetime(2022, 3, 2, 23, 29, 5, tzinfo=UTC)
@@ -230,6 +235,18 @@ def fitnesses(
         rate_since_birth("likes_per_day", likes, born, until, window_days),
         rolling_count("downloads_30d", downloads, born, until),
     )
+
+
+def strata(population: Population, trait: str) -> tuple[str, Ints]:
+    """Models that are alike but for the trait, shape (n,), and in what they are alike.
+
+    Size is not held equal to itself.
+    """
+    founder, month = population.graph.founder, np.floor(population.born_day / _DAYS_A_MONTH)
+    if trait == PARAMETERS or PARAMETERS not in population.traits:
+        return "founder and month", strata_of(founder, month)
+    size = np.round(population.traits[PARAMETERS] / _SIZE_STEP)
+    return "founder, size and month", strata_of(founder, size, month)
 
 
 def last_day(members: Sequence[Member]) -> float:
