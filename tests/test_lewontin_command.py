@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from lineage.cli import main
-from lineage.cli.lewontin import _day
+from lineage.cli.lewontin import _FITNESSES, _day
 from lineage.errors import NotFoundError, UsageError
 from lineage.evolution.catalogue import stated_trait
 from lineage.evolution.lewontin import Answer
 from lineage.model import Finding, Grade, Kind, ParentShare
-from lineage.pipeline.lewontin import lewontin, traits
+from lineage.pipeline.lewontin import FITNESSES, lewontin, traits
 from lineage.pipeline.measure import measure
 from lineage.pipeline.population import read_observed, study
 from lineage.store.estimates import read_estimates, read_evaluations, read_stated
@@ -235,6 +235,10 @@ def test_measure_records_heredity_within_founders_by_all_relatives_and_of_catego
     assert 0 < between.p_value <= 1
     assert "by chance" in between.method
     assert ("heritability", "log10 context length", None) not in found
+
+
+def test_the_command_offers_every_fitness_there_is():
+    assert _FITNESSES == FITNESSES
 
 
 def test_size_is_not_held_equal_to_itself(home):

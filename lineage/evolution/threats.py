@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lineage.evolution.catalogue import TraitType
 from lineage.evolution.traits import Population
 
-__all__ = ["Circumstances", "Threat", "threats_of"]
+__all__ = ["DAYS_A_MONTH", "Circumstances", "Threat", "threats_of"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,7 +28,8 @@ _LARGE = 0.25
 _MOST = 0.5
 _COPIED = 0.1
 _SOME = 0.1
-_DAYS_A_MONTH = 30.44
+DAYS_A_MONTH = 30.44
+"""Months are counted by their mean length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,7 @@ def _calendar(population: Population, at: Circumstances) -> Threat:
     dated = at.known & np.isfinite(born)
     if dated.sum() < 3:
         return Threat("calendar_trend", None, None, "Too few births are known to see a trend.")
-    month = np.floor(born[dated] / _DAYS_A_MONTH).astype(np.int64)
+    month = np.floor(born[dated] / DAYS_A_MONTH).astype(np.int64)
     share = _between(month, at.numbers[dated], at.is_ordered)
     if math.isnan(share):
         return Threat("calendar_trend", None, None, "The trait does not vary: no trend to see.")

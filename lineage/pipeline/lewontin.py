@@ -94,7 +94,8 @@ class Judgement:
             "",
             f"asked of   {whom}{born}; seen until {self.until:%Y-%m-%d}",
             f"trait      {trait.name} ({trait.type}; {trait.unit}), known of {verdict.n_models} "
-            f"of {verdict.n_population} models, {verdict.n_founders} founders",
+            f"of {verdict.n_population} models, {verdict.n_founders} "
+            + ("founder" if verdict.n_founders == 1 else "founders"),
             f"fitness    {verdict.fitness}",
         ]
         for condition in verdict.conditions:

@@ -24,6 +24,7 @@ from lineage.evolution.selection.fitness import (
     rate_since_birth,
     rolling_count,
 )
+from lineage.evolution.threats import DAYS_A_MONTH
 from lineage.evolution.traits import EdgeTuple, Population, collapse_copies
 from lineage.graph import LineageGraph
 from lineage.infer.reconcile import in_graph, reconcile
@@ -70,7 +71,6 @@ LEAST_MEASURED = 3
 """Traits measured on fewer models are no population."""
 
 PARAMETERS = "log10 parameters"
-_DAYS_A_MONTH = 30.44
 _SIZE_STEP = 0.1
 """Models within about a quarter of each other's size are of one size."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -242,7 +242,7 @@ def strata(population: Population, trait: str) -> tuple[str, Ints]:
 
     Size is not held equal to itself.
     """
-    founder, month = population.graph.founder, np.floor(population.born_day / _DAYS_A_MONTH)
+    founder, month = population.graph.founder, np.floor(population.born_day / DAYS_A_MONTH)
     if trait == PARAMETERS or PARAMETERS not in population.traits:
         return "founder and month", strata_of(founder, month)
     size = np.round(population.traits[PARAMETERS] / _SIZE_STEP)
