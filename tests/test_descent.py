@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lineage.infer.descent import _trained_merge, resolve_family
+from lineage.infer.descent import _trained_merge, resolve_descent, resolve_family
 from lineage.infer.geometry import Pool, make_pool
 from lineage.weights.roles import TensorKey
 from simulated import Herd, fingerprint, stored
@@ -153,6 +154,48 @@ def test_a_model_is_no_child_of_what_was_merged_from_its_own_child(herd):
     found = resolve_family(pool, free, {}, {"merged": ("below", "three")})
     parents = {one.child: [name for name, *_ in one.parents] for one in found.descents}
     assert "merged" not in {name for names in parents.values() for name in names}
+
+
+def trained_merges(seed, first, second):
+    """Parents by child where a merge that was trained on went into another one that was, too."""
+    rng = np.random.default_rng(seed)
+    base = noise(rng, 1.0)
+    one, two, three = (add(base, noise(rng, 0.01)) for _ in range(3))
+    merge = add(scaled(0.5, one), scaled(0.5, two), noise(rng, first))
+    later = add(scaled(0.5, merge), scaled(0.5, three), noise(rng, second))
+    models = {"one": one, "two": two, "three": three, "merge": merge, "later": later}
+    pool = pool_of({"r": base} | models)
+    found = resolve_descent(pool, "r", list(models), {}, {})
+    return {descent.child: {name for name, *_ in descent.parents} for descent in found}
+
+
+def scaled(by, layers):
+    return [by * layer for layer in layers]
+
+
+def test_of_two_merges_that_seem_made_of_each_other_the_better_explained_is_the_child():
+    parents = trained_merges(2, 0.004, 0.002)  # fitted alone, "merge" holds a part of "later"
+    assert parents["later"] == {"merge", "three"}
+    assert parents["merge"] == {"one", "two"}
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 2**32 - 1), st.floats(0.003, 0.006), st.floats(0.001, 0.004))
+@example(0, 0.006, 0.004)
+@example(1, 0.006, 0.004)
+def test_merges_without_a_recipe_close_no_circle(seed, first, second):
+    parents = trained_merges(seed, first, second)
+    steps = nx.DiGraph((name, child) for child, names in parents.items() for name in names)
+    assert nx.is_directed_acyclic_graph(steps)
+
+
+def test_what_carries_one_relative_whole_is_its_child_whatever_else_it_carries(rng):
+    base, own, other = noise(rng, 1.0), noise(rng, 0.01), noise(rng, 0.01)
+    one, two = add(base, own), add(base, other)
+    child = add(one, scaled(0.5, other), noise(rng, 0.001))
+    pool = pool_of({"r": base, "one": one, "two": two, "child": child})
+    found = {each.child: each for each in resolve_descent(pool, "r", pool.ids[1:], {}, {})}
+    assert found["child"].names == {"one"}
 
 
 class Fitted:

@@ -9,7 +9,8 @@
 2. *Founder.* The tree's shape needs no direction; all its steps vote on which end is up
    (:mod:`.rooting`), and it is drawn again from the winner until nothing changes.
 3. *Trained merges.* A child with no such ancestor that carries parts of at least two models, which
-   add up, is a merge whose exact recipe is not (yet) known.
+   add up, is a merge whose exact recipe is not (yet) known. Those best explained are taken first,
+   and none is made of what was made of it: all steps together close no circle.
 
 The instruments and their measured errors are described in ``docs/inference.md``.
 """
@@ -86,6 +87,11 @@ class Descent:
     """That the step leads this way and not back."""
     unseen: str | None = None
     """Name of an ancestor nobody published, between the model and its parent."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The parents' names."""
+        return frozenset(name for name, *_ in self.parents)
 
     @property
     def decided(self) -> bool:
@@ -238,6 +244,8 @@ def _draw(
             pedigree.move_below_mixture(child)
     for child in free:
         pedigree.reconsider(child)
+    if with_mixtures:
+        pedigree.find_mixtures(free)
     return pedigree
 
 
@@ -256,6 +264,8 @@ class _Pedigree:
     ties: dict[str, tuple[str, ...]] = field(default_factory=dict)
     equal_rank: set[frozenset[str]] = field(default_factory=set)
     """Parent and child of which cannot be told which is which."""
+    mixed: dict[str, Descent] = field(default_factory=dict)
+    """Merges whose recipe is not known, found among the children of the root."""
 
     def __post_init__(self) -> None:
         self.pool, self.dates = self.steps.pool, self.steps.dates
@@ -348,6 +358,26 @@ class _Pedigree:
         """Models of several known parents: a child of one carries it, wherever one looks from."""
         return [name for name in self.pool.ids if len(self.known.get(name, ())) > 1]
 
+    def find_mixtures(self, children: Sequence[str]) -> None:
+        """Find merges without a recipe among the children of the root.
+
+        Two of them may each seem to hold a part of the other. The one that its parents explain
+        best stands, and what is made from a model is no parent of it: no circle can be closed.
+        """
+        found = {
+            child: merge
+            for child in children
+            if self.parents[child] == self.root and (merge := self._mixture(child))
+        }
+        for child in sorted(found, key=lambda name: -_explained(found[name])):
+            circular = found[child].names & self._descendants(child)
+            merge = self._mixture(child) if circular else found[child]
+            if merge is not None:
+                self.mixed[child] = merge
+
+    def _mixture(self, child: str) -> Descent | None:
+        return _trained_merge(self.seen, child, self._possible_parents(child))
+
     def reconsider(self, child: str) -> None:
         """Turn a step round if its own direction speaks louder against it than distance for it.
 
@@ -398,13 +428,14 @@ class _Pedigree:
         return founder_log_odds(self.parents, self.root, steps, set(free) - self.known.keys())
 
     def _descendants(self, model: str) -> set[str]:
-        """What stands below a model in the tree, and what is known to be made from it."""
+        """What stands below a model in the tree, and what was merged from it, known or found."""
         found: set[str] = set()
         frontier = {model}
         while frontier:
             below = {child for child, parent in self.parents.items() if parent in frontier}
             made = {child for child, parents in self.known.items() if frontier & set(parents)}
-            frontier = (below | made) - found
+            mixed = {child for child, one in self.mixed.items() if one.names & frontier}
+            frontier = (below | made | mixed) - found
             found |= frontier
         return found
 
@@ -430,6 +461,8 @@ class _Pedigree:
 
     def describe(self, child: str) -> Descent:
         """Where a model was placed, and why."""
+        if child in self.mixed:
+            return self.mixed[child]
         parent = self.parents[child]
         if parent != self.root:
             above = self.parents.get(parent, self.root)
@@ -439,16 +472,7 @@ class _Pedigree:
                 _arrow_fact(self.pool, child, parent),
             )
             return Descent(child, ((parent, 1.0, error),), self._tied(child, parent), facts)
-        barred = self._descendants(child) | {child, self.root}
-        others = [
-            name
-            for name in self.pool.ids
-            if name not in barred and date_log_odds(child, name, self.dates) >= 0
-        ]
-        mixture = _trained_merge(self.seen, child, others)
-        if mixture is not None:
-            return mixture
-        fact = self._nearest_miss(child, others)
+        fact = self._nearest_miss(child, self._possible_parents(child))
         facts = (fact, _arrow_fact(self.pool, child, self.root))
         return Descent(child, ((self.root, 1.0, 0.0),), self._tied(child, self.root), facts)
 
@@ -470,6 +494,15 @@ class _Pedigree:
             else one
             for one in descents
         )
+
+    def _possible_parents(self, child: str) -> list[str]:
+        """Models that a model may have come from, the root aside."""
+        barred = self._descendants(child) | {child, self.root}
+        return [
+            name
+            for name in self.pool.ids
+            if name not in barred and date_log_odds(child, name, self.dates) >= 0
+        ]
 
     def _tied(self, child: str, parent: str) -> tuple[str, ...]:
         """The parent and those that may be it as well; nothing where there are none."""
@@ -525,6 +558,11 @@ def _arrow_fact(pool: Pool, child: str, parent: str) -> Evidence:
         arrow,
         f"arrow {arrow:+.2f} (above −0.5 speaks for this direction, below against it)",
     )
+
+
+def _explained(merge: Descent) -> float:
+    """How much of a merge's change its parents make up."""
+    return next(fact.value or 0.0 for fact in merge.evidence if fact.name == "change_explained")
 
 
 def _trained_merge(seen: Inheritance, child: str, others: Sequence[str]) -> Descent | None:
