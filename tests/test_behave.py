@@ -519,6 +519,50 @@ def test_a_killed_run_loses_the_model_it_was_at_and_no_other(pocket, tmp_path, m
     assert plan_behave(home, FAMILY, other).n_kept == 0
 
 
+def runs_of(home):
+    with home.open_working() as connection:
+        return connection.execute(
+            "SELECT stage, finished_at IS NOT NULL, parameters ->> 'characters',"
+            " parameters ->> 'samples', inputs ->> 'models', inputs ->> 'prompts' FROM run"
+            " WHERE stage = 'behave' ORDER BY run_id"
+        ).fetchall()
+
+
+def test_runs_are_recorded_and_one_that_failed_has_no_end(pocket, tmp_path, monkeypatch):
+    home = make_home(tmp_path / "home", [found(name) for name in FAMILY])
+    behave(home, FAMILY[:2], options(pocket))
+    (recorded,) = runs_of(home)
+    assert recorded == ("behave", True, "1", None, "2", FEW.digest)
+
+    def failing(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "transformers_runner", failing)
+    with pytest.raises(KeyboardInterrupt):
+        behave(home, FAMILY, options(pocket))
+    assert [run[1:2] + run[4:5] for run in runs_of(home)] == [(True, "2"), (False, "4")]
+
+
+def test_without_a_register_no_run_is_recorded_and_none_is_made(pocket, tmp_path):
+    home = Home(tmp_path / "home")
+    behave(home, FAMILY[:1], options(pocket))
+    assert not home.database.exists()
+
+
+def test_an_endpoint_is_recorded_without_its_secrets(pocket, tmp_path, server):
+    server.answer = lambda asked, _: completion(*[" a"] * asked["n"])
+    home = make_home(tmp_path / "home", [found(FAMILY[0])])
+    asked = Endpoint(server.url.replace("//", "//me:word@") + "?token=hidden", "closed-1", None)
+    behave(home, FAMILY[:1], options(pocket, endpoint=asked))
+    with home.open_working() as connection:
+        ((parameters,),) = connection.execute(
+            "SELECT parameters FROM run WHERE stage = 'behave'"
+        ).fetchall()
+    assert json.loads(parameters)["endpoint"].startswith("http://127.0.0.1")
+    assert "word" not in parameters
+    assert "hidden" not in parameters
+
+
 def test_a_changed_folder_is_run_again(pocket, tmp_path):
     home = Home(tmp_path / "home")
     folder = copied(pocket, tmp_path)

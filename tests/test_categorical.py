@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import json
 import math
 import time
@@ -259,18 +260,109 @@ def test_what_a_family_has_in_common_is_not_credited_to_parents() -> None:
     assert inherited.observed.p_value == pytest.approx(0.01)
 
 
-def test_stars_show_no_excess_and_perfect_copies_all_of_it() -> None:
+def test_stars_have_no_null_and_perfect_copies_show_all_the_excess() -> None:
     # Ten families of one parent: nothing to permute, the null repeats the table.
     value = np.concatenate([np.arange(10) % 3, np.repeat(np.arange(10) % 3, 4)])
     child, parent = 10 + np.arange(40), np.repeat(np.arange(10), 4)
     star = parent_information(value, child, parent, parent, rng=rng(), n_permutations=19)
     assert star.observed.value == pytest.approx(1)
-    assert star.null_low == pytest.approx(1)
-    assert star.observed.p_value == 1
+    assert math.isnan(star.null_mean)
+    assert star.observed.p_value is None
+    assert "not tested: no parents of one base family differ in value" in star.observed.method
     assert math.isnan(star.excess)
     perfect = parent_information(*families(10, 1.0, 5), rng=rng(), n_permutations=19)
     assert perfect.observed.value == pytest.approx(1)
     assert perfect.excess == pytest.approx(1)
+
+
+def trend(seed: int, copied: float) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """Families over four months; who is born in one tends to its value, whoever the parent is."""
+    generator = np.random.default_rng(seed)
+    family = np.repeat(np.arange(6), 24)
+    month = np.tile(np.repeat(np.arange(4), 6), 6)
+    n = family.size
+
+    def of_month(months: Ints) -> Ints:
+        follows = generator.random(months.size) < 0.8
+        return np.where(follows, months, generator.integers(0, 4, months.size))
+
+    value = of_month(month)
+    mother = np.repeat(np.arange(n), 2)
+    kept = generator.random(mother.size) < copied
+    child_value = np.where(kept, value[mother], of_month(month[mother]))  # born soon after
+    stratum = np.concatenate([family * 4 + month, np.full(mother.size, -1)])
+    return (
+        np.concatenate([value, child_value]),
+        n + np.arange(mother.size),
+        mother,
+        family[mother],
+        stratum,
+    )
+
+
+def test_what_a_month_has_in_common_is_heredity_within_families_and_none_within_strata() -> None:
+    p_values = []
+    for seed in range(40):
+        value, child, parent, family, stratum = trend(seed, 0.0)
+        p_values.append(
+            parent_information(
+                value, child, parent, family,
+                stratum=stratum, alike="founder and month", rng=rng(), n_permutations=99,
+                n_resamples=20,
+            ).observed.p_value
+        )  # fmt: skip
+    assert np.mean([p <= 0.05 for p in p_values]) <= 0.14  # .05 and two and a half errors
+    value, child, parent, family, stratum = trend(1, 0.0)
+    by_family = parent_information(value, child, parent, family, rng=rng(), n_permutations=99)
+    assert by_family.observed.p_value == pytest.approx(0.01)
+    held = parent_information(
+        value, child, parent, family, stratum=stratum, alike="founder and month", rng=rng()
+    )
+    assert held.null_mean > by_family.null_mean + 0.1
+    assert "parents of one founder and month change places" in held.observed.method
+    assert held.observed.value == by_family.observed.value
+    value, child, parent, family, stratum = trend(2, 0.5)
+    inherited = parent_information(value, child, parent, family, stratum=stratum, rng=rng())
+    assert inherited.observed.p_value == pytest.approx(1 / 500)
+    assert inherited.excess > 0.05
+
+
+def test_the_null_within_strata_is_the_mean_over_all_exchanges() -> None:
+    value = np.array([0, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 1])
+    child, parent = np.arange(5, 13), ints(0, 0, 1, 1, 2, 3, 3, 4)
+    stratum = np.array([4, 4, 4, 2, 2, *[9] * 8])
+    family = ints(0, 0, 1, 1, 2, 2, 2, 0)
+    found = parent_information(
+        value, child, parent, family, stratum=stratum, rng=rng(), n_permutations=4000
+    )
+    every = []
+    for first in itertools.permutations((0, 1, 2)):
+        for second in itertools.permutations((3, 4)):
+            dealt = [*first, *second]
+            every.append(
+                naive_information(
+                    [
+                        (int(value[dealt[p]]), int(value[c]))
+                        for c, p in zip(child, parent, strict=True)
+                    ]
+                )
+            )
+    assert found.null_mean == pytest.approx(np.mean(every), abs=4 * np.std(every) / 63)
+    share = np.mean(np.array(every) >= found.observed.value - 1e-12)
+    assert found.observed.p_value == pytest.approx(share, abs=0.03)
+
+
+def test_strata_in_which_parents_do_not_differ_have_no_null() -> None:
+    value, child, parent, family = families(10, 0.5, 1)
+    found = parent_information(value, child, parent, family, stratum=value, rng=rng())
+    assert found.observed.p_value is None
+    assert math.isfinite(found.observed.low)
+    alone = parent_information(
+        value, child, parent, family, stratum=np.arange(value.size), rng=rng()
+    )
+    assert "differ in value" in alone.observed.method
+    with pytest.raises(ValueError, match="a stratum for each model"):
+        parent_information(value, child, parent, family, stratum=family, rng=rng())
 
 
 def test_information_of_too_little_is_not_estimated() -> None:

@@ -11,8 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
-from lineage.evolution.inheritance.heritability import heritability, heritability_bootstrap
+from lineage.evolution.inheritance.adjusted import adjusted_heritability
+from lineage.evolution.inheritance.heritability import (
+    heritability,
+    heritability_bootstrap,
+    heritability_jackknife,
+)
 from lineage.evolution.traits import EdgeTuple, Population, collapse_copies
 from lineage.graph import LineageGraph
 
@@ -158,6 +164,7 @@ def test_what_cannot_be_trusted_is_nan_and_says_why(
     arrays = (np.array(child, float), np.array(middle, float), np.array(cluster))
     for found in (
         heritability(*arrays),
+        heritability_jackknife(*arrays, rng=np.random.default_rng(0)),
         heritability_bootstrap(*arrays, rng=np.random.default_rng(0)),
     ):
         assert math.isnan(found.value)
@@ -186,7 +193,85 @@ def test_the_founder_bootstrap_is_that_of_whole_founders_and_repeats_under_one_s
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(slopes, [0.025, 0.975])))
 
 
+def test_the_jackknife_leaves_out_whole_founders() -> None:
+    rng = np.random.default_rng(5)
+    cluster = np.repeat([3, 7, 8, 11, 20], [14, 2, 6, 3, 5])
+    x = rng.normal(10, 1, cluster.size)
+    y = 0.5 * x + rng.normal(0, 1, cluster.size)
+    found = heritability_jackknife(y, x, cluster, rng=rng)
+    without = np.array(
+        [np.polyfit(x[cluster != g], y[cluster != g], 1)[0] for g in np.unique(cluster)]
+    )
+    away = without - without.mean()
+    reach = student_t.ppf(0.975, (away @ away) ** 2 / (away**4).sum())
+    assert found.value == pytest.approx(heritability(y, x, cluster).value)
+    assert found.high - found.value == pytest.approx(reach * math.sqrt(0.8 * (away @ away)))
+    assert (found.n, found.n_clusters) == (30, 5)
+
+
+def test_the_jackknife_of_many_alike_agrees_with_the_sandwich() -> None:
+    rng = np.random.default_rng(5)
+    cluster = np.repeat(np.arange(300), 3)
+    x = rng.normal(10, 1, 900)
+    y = 0.5 * x + rng.normal(0, 1, 900)
+    one, other = heritability_jackknife(y, x, cluster, rng=rng), heritability(y, x, cluster)
+    assert standard_error(one.method) == pytest.approx(standard_error(other.method), rel=0.02)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=0.01)
+
+
 NAN = math.nan
+
+
+def trending(season: float = 0.0) -> tuple[Population, np.ndarray, np.ndarray]:
+    """Pairs without any inheritance, but with a trend of the field and owners of their own hand."""
+    rng, n = np.random.default_rng(8), 3000
+    parent_day = rng.uniform(0, 600, n)
+    born = np.concatenate([parent_day, parent_day + rng.exponential(60, n)])
+    owner = np.concatenate([np.arange(n), np.where(rng.random(n) < 0.5, 0, n) + np.arange(n)])
+    hand = rng.normal(size=2 * n)[owner]
+    graph = LineageGraph.from_edges(
+        [f"p{i}" for i in range(n)] + [f"c{i}" for i in range(n)],
+        [(f"c{i}", f"p{i}", 1.0, 0) for i in range(n)],
+    )
+    trait = 0.01 * born + season * np.sin(born / 60) + hand + rng.normal(size=2 * n)
+    return Population(graph, born, {"loss": trait}), owner, np.floor(born / 30).astype(int)
+
+
+def test_trend_and_owners_are_no_heritability_once_adjusted_for() -> None:
+    field, owner, month = trending()
+    founder, rng = field.graph.founder, np.random.default_rng(1)
+    plain = heritability_jackknife(field.traits["loss"], field.mid_parent("loss"), founder, rng=rng)
+    assert plain.value > 0.5
+    found = adjusted_heritability(field, "loss", owner, founder, month, rng=rng)
+    assert found.low < 0 < found.high
+    assert found.p_value > 0.05
+    assert found.high - found.low < 0.2
+    assert 1300 < found.n < 1700  # half of the children are their parents' owners' own
+    assert found.method.startswith("within months of birth")
+    half = np.arange(6000) % 2 == 0
+    assert adjusted_heritability(
+        field, "loss", owner, founder, month, rng=rng, member=half
+    ).n == pytest.approx(found.n / 2, abs=60)  # fmt: skip
+
+
+def test_seasons_that_no_parabola_follows_are_caught_by_months() -> None:
+    field, owner, month = trending(season=2.0)
+    founder, rng = field.graph.founder, np.random.default_rng(1)
+    found = adjusted_heritability(field, "loss", owner, founder, month, rng=rng)
+    assert found.low < 0 < found.high
+    one = adjusted_heritability(field, "loss", owner, founder, np.zeros_like(month), rng=rng)
+    assert one.low > 0.1
+
+
+def test_neither_months_alone_nor_owners_alone_explain_what_both_make() -> None:
+    field, owner, month = trending()
+    founder, rng = field.graph.founder, np.random.default_rng(1)
+    nobody, always = np.arange(6000), np.zeros(6000, dtype=int)
+    of_owners = adjusted_heritability(field, "loss", nobody, founder, month, rng=rng)
+    assert of_owners.low > 0.1
+    # The parents' days are held in any case; months catch what the field does to the children.
+    of_trend = adjusted_heritability(field, "loss", owner, founder, always, rng=rng)
+    assert of_trend.value == pytest.approx(0, abs=0.1)
 
 
 def population(edges: list[EdgeTuple], values: dict[str, float]) -> Population:

@@ -176,6 +176,59 @@ def test_selection_that_founders_alone_make_is_no_differential_fitness():
     assert differential.answer is Answer.NOT_SHOWN
 
 
+def test_a_trend_that_moves_trait_and_fitness_alike_is_no_differential_fitness():
+    rng = np.random.default_rng(4)
+    population, _ = history(n_founders=40, founders_differ=0.0)
+    size = population.traits["score"].size
+    month = rng.integers(0, 12, size)
+    population = replace(
+        population,
+        born_day=30.44 * month + 15.0,
+        traits={"score": 0.5 * month + rng.normal(size=size)},
+    )
+    likes = Fitness("likes", rng.poisson(np.exp(0.2 * month)).astype(float), "fitness: likes")
+    verdict = judged(population, likes)
+    assert naive_intensity(population.traits["score"], likes.values) > 0.3
+    differential = verdict.conditions[2]
+    assert abs(differential.estimate.value) < 0.1
+    assert differential.answer is Answer.NOT_SHOWN
+    heredity = dict(verdict.conditions[1].beside)["slope within months, between owners"]
+    assert heredity.low < 0 < heredity.high
+
+
+def naive_intensity(z, w):
+    return np.cov(w / w.mean(), z)[0, 1] / z.std(ddof=1)
+
+
+def test_the_null_of_exchanged_fitness_is_on_the_scale_of_the_estimate():
+    population, likes = history(n_founders=12, favoured=0.3, founders_differ=1.0)
+    rng, founder = np.random.default_rng(3), population.graph.founder
+    population = replace(population, born_day=30.44 * rng.integers(0, 2, founder.size) + 15.0)
+    z, month = population.traits["score"], (population.born_day > 30.0).astype(int)
+    stratum = strata_of(founder, month)
+    question = replace(asked(population, Fitness("likes", likes, "")), stratum=stratum)
+    found = judge_numbers(question, SCORE, rng=rng, n_resamples=100, n_permutations=99)
+    drawn = []
+    for _ in range(400):
+        w = likes.copy()
+        for s in np.unique(stratum):
+            w[stratum == s] = rng.permutation(w[stratum == s])
+        dz = z - np.array([z[month == 0].mean(), z[month == 1].mean()])[month]
+        drawn.append(dz @ w / w.mean() / math.sqrt((dz @ dz) * (z.size - 2)))
+    null = found.conditions[2].nulls[0]
+    assert abs(null.expected) > 0.02
+    assert null.expected == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / 20)
+
+
+def test_four_founders_are_too_few_to_agree():
+    population, likes = history(n_founders=4, n_lines=30, favoured=0.8)
+    verdict = judged(population, Fitness("likes", likes, "fitness: likes"))
+    assert verdict.conditions[2].estimate.value > 0.2
+    assert verdict.conditions[2].estimate.p_value >= 2 / 2**4 * 0.8
+    assert verdict.conditions[2].nulls[0].p_value < 0.05
+    assert answers(verdict)[1:] == [Answer.NOT_SHOWN] * 2
+
+
 def test_where_children_are_counted_selection_is_held_against_blind_copying_too():
     population, _ = history(favoured=0.5)
     question = replace(asked(population), watched=(1000.0, 180.0))
@@ -523,8 +576,8 @@ def test_descendants_within_a_window_are_those_of_a_walk():
 # What a fresh reader found wrong once.
 
 
-def estimate(value, low, high):
-    return Estimate(value, low, high, 0.95, 50, "given", 10)
+def estimate(value, low, high, p_value=None):
+    return Estimate(value, low, high, 0.95, 50, "given", 10, p_value)
 
 
 @pytest.mark.parametrize(
@@ -619,11 +672,12 @@ def test_what_cannot_be_told_is_a_sentence():
 
 
 def test_better_and_worse_are_said_only_of_a_shift_that_is_clear():
-    up, down = estimate(0.3, 0.1, 0.5), estimate(-0.3, -0.5, -0.1)
+    up, down = estimate(0.3, -0.1, 0.7, 0.05), estimate(-0.3, -0.5, -0.1, 0.01)
     loss = replace(SCORE, higher_is_better=False)
     assert _towards(SCORE, up) == _towards(loss, down) == ", towards better"
     assert _towards(SCORE, down) == _towards(loss, up) == ", towards worse"
-    assert _towards(SCORE, estimate(0.3, -0.1, 0.5)) == ""
+    assert _towards(SCORE, estimate(0.3, 0.1, 0.5, 0.06)) == ""
+    assert _towards(SCORE, estimate(0.3, 0.1, 0.5)) == ""
     assert _towards(replace(SCORE, higher_is_better=None), up) == ""
 
 

@@ -178,23 +178,10 @@ def test_gryphon_daughters_of_mothers_overstate_heritability_as_r_has_it(shared_
 # -- within founders ----------------------------------------------------------------------------
 
 
-def naive_within(x: Floats, y: Floats, founder: list[int]) -> tuple[float, float]:
-    """Slope and CR1 error with a column for each founder; intercepts cost no freedom."""
-    labels = sorted({g for g in founder if founder.count(g) > 1})
-    rows = [i for i, g in enumerate(founder) if g in labels]
-    x, y, founder = x[rows], y[rows], [founder[i] for i in rows]
-    design = np.column_stack([x] + [np.array(founder) == g for g in labels])
-    beta = np.linalg.lstsq(design, y, rcond=None)[0]
-    residual = y - design @ beta
-    bread = np.linalg.inv(design.T @ design)
-    meat = np.zeros_like(bread)
-    for g in labels:
-        own = np.array(founder) == g
-        score = design[own].T @ residual[own]
-        meat += np.outer(score, score)
-    n, count = len(x), len(labels)
-    sandwich = bread @ meat @ bread * count / (count - 1) * (n - 1) / (n - 2)
-    return float(beta[0]), math.sqrt(sandwich[0, 0])
+def naive_within(x: Floats, y: Floats, founder: list[int]) -> float:
+    """Slope of least squares with a column for each founder."""
+    design = np.column_stack([x] + [np.array(founder) == g for g in sorted(set(founder))])
+    return float(np.linalg.lstsq(design, y, rcond=None)[0][0])
 
 
 @given(st.integers(0, 10_000))
@@ -203,13 +190,21 @@ def test_the_slope_within_founders_is_that_of_a_column_for_each_founder(seed: in
     founder = [0, 0, 0, 1, 1, 2, *source.integers(0, 5, 12).tolist()]
     x, y = source.normal(40, 1, len(founder)), source.normal(-3, 1, len(founder))
     x += 5 * np.array(founder)
-    found = within_founder_heritability(y, x, np.array(founder))
-    slope, error = naive_within(x, y, founder)
-    assert found.value == pytest.approx(slope, rel=1e-8, abs=1e-10)
+    found = within_founder_heritability(y, x, np.array(founder), rng=source)
+    several = sorted(g for g in set(founder) if founder.count(g) > 1)
+    rows = [i for i, g in enumerate(founder) if g in several]
+    assert found.value == pytest.approx(
+        naive_within(x[rows], y[rows], [founder[i] for i in rows]), rel=1e-8, abs=1e-10
+    )
+    without = []
+    for left in several:
+        kept = [i for i in rows if founder[i] != left]
+        without.append(naive_within(x[kept], y[kept], [founder[i] for i in kept]))
+    away, count = np.array(without) - np.mean(without), len(several)
     stated = float(re.search(r"SE (\S+)$", found.method)[1])
-    assert stated == pytest.approx(error, rel=1e-3)
-    assert found.n == len([g for g in founder if founder.count(g) > 1])
-    assert found.n_clusters == len({g for g in founder if founder.count(g) > 1})
+    assert stated == pytest.approx(np.sqrt((count - 1) / count * (away @ away)), rel=1e-3)
+    assert found.n == len(rows)
+    assert found.n_clusters == count
 
 
 def test_what_founders_differ_in_is_no_heritability_within_them() -> None:
@@ -218,7 +213,7 @@ def test_what_founders_differ_in_is_no_heritability_within_them() -> None:
     size = source.normal(0, 3, 40)[founder]
     parent, child = size + source.normal(size=400), size + source.normal(size=400)
     between = heritability(child, parent, founder)
-    within = within_founder_heritability(child, parent, founder)
+    within = within_founder_heritability(child, parent, founder, rng=source)
     assert between.value > 0.8
     assert within.low < 0 < within.high
 
@@ -226,8 +221,9 @@ def test_what_founders_differ_in_is_no_heritability_within_them() -> None:
 @pytest.mark.parametrize(
     ("x", "founder", "reason"),
     [
-        ([1.1, 1.1, 2.2, 2.2, 3.3], [0, 0, 1, 1, 1], None),
-        ([0.1 + 0.2, 0.3, 2.2, 2.2], [0, 0, 1, 1], "do not vary"),
+        ([1.1, 1.2, 2.2, 2.2, 3.3], [0, 0, 1, 1, 1], None),
+        ([1.1, 1.1, 2.2, 2.2, 3.3], [0, 0, 1, 1, 1], "undefined without one of 1"),
+        ([0.1 + 0.2, 0.3, 2.2, 2.2], [0, 0, 1, 1], "no variation to measure it by"),
         ([1, 2, 3, 4], [0, 1, 2, 3], "0 measured parent–offspring pairs"),
         ([1, 2, 3, 4], [0, 0, 0, 3], "1 independent group"),
         ([1, 2, 3, NAN], [0, 0, 1, 1], "2 measured parent–offspring pairs"),
@@ -238,7 +234,9 @@ def test_slopes_within_founders_that_cannot_be_trusted_are_nan(
     x: list[float], founder: list[int], reason: str | None
 ) -> None:
     y = np.arange(len(x), dtype=float)
-    found = within_founder_heritability(y, np.array(x, dtype=float), np.array(founder, dtype=int))
+    found = within_founder_heritability(
+        y, np.array(x, dtype=float), np.array(founder, dtype=int), rng=np.random.default_rng(1)
+    )
     assert math.isnan(found.value) == (reason is not None)
     assert reason is None or reason in found.method
 

@@ -12,13 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from lineage.evolution.clusters import cluster_bootstrap
 from lineage.evolution.selection.differentials import (
+    differential_jackknife,
+    intensity_jackknife,
     opportunity,
     opportunity_excess,
     selection_differential,
-    selection_intensity,
 )
 from lineage.evolution.selection.fitness import (
     Fitness,
@@ -87,7 +89,8 @@ def test_differential_and_intensity_of_a_case_worked_on_paper() -> None:
     assert found.value == pytest.approx(4 / 3)
     assert found.low <= found.value <= found.high
     assert (found.n, found.n_clusters) == (4, 4)
-    assert selection_intensity(z, w, cluster, rng=rng()).value == pytest.approx(
+    assert differential_jackknife(z, w, cluster, rng=rng()).value == pytest.approx(4 / 3)
+    assert intensity_jackknife(z, w, cluster, rng=rng()).value == pytest.approx(
         4 / 3 / math.sqrt(5 / 3)
     )
     # Var(W) over n = (4+1+0+9)/4 = 3.5; I = 3.5/4; beyond chance I − 1/2
@@ -98,9 +101,14 @@ def test_differential_and_intensity_of_a_case_worked_on_paper() -> None:
 def test_models_without_trait_or_fitness_do_not_enter_the_means() -> None:
     z = np.array([1.0, 2, 3, 4, NAN, 50])
     w = fitness([0, 1, 2, 5, 900, NAN])
-    found = selection_differential(z, w, np.arange(6), rng=rng())
-    assert found.value == pytest.approx(4 / 3)
-    assert found.n == 4
+    for statistic in (selection_differential, differential_jackknife):
+        found = statistic(z, w, np.arange(6), rng=rng())
+        assert found.value == pytest.approx(4 / 3)
+        assert (found.n, found.n_clusters) == (4, 4)
+    of_one_month = differential_jackknife(
+        z, w, np.arange(6), rng=rng(), month=np.array([0, 0, 0, 0, 1, 2])
+    )
+    assert of_one_month.value == pytest.approx(4 / 3)
 
 
 def naive_differential(z: Floats, w: Floats) -> float:
@@ -123,7 +131,6 @@ def naive_excess(z: Floats, w: Floats) -> float:
     ("statistic", "naive"),
     [
         (selection_differential, naive_differential),
-        (selection_intensity, naive_intensity),
         (lambda _, w, c, **k: opportunity(w, c, **k), naive_opportunity),
         (lambda _, w, c, **k: opportunity_excess(w, c, **k), naive_excess),
     ],
@@ -151,11 +158,68 @@ def test_intervals_are_those_of_a_plain_bootstrap_over_founders(
     assert (found.value, found.low, found.high) == pytest.approx(expected, rel=1e-8)  # type: ignore[attr-defined]
 
 
+def within_months(values: Floats, month: NDArray[np.int64]) -> tuple[Floats, int]:
+    """Values less their month's mean, and how many of them are free."""
+    labels = np.unique(month)
+    away = values - np.array([values[month == m].mean() for m in month])
+    return away, values.size - labels.size
+
+
+@pytest.mark.parametrize("by_month", [False, True])
+def test_selection_without_a_founder_is_that_of_the_others_alone(by_month: bool) -> None:
+    source = np.random.default_rng(4)
+    cluster = np.repeat([1, 5, 6, 9, 12, 13, 14], [13, 5, 2, 4, 6, 3, 7])
+    month = source.integers(0, 3, cluster.size) if by_month else np.zeros(cluster.size, int)
+    month[cluster == 6] = 7  # a month of one founder only
+    z = source.normal(100, 1, cluster.size) + month
+    w = source.poisson(3.0, cluster.size) + 1.0
+
+    def naive(keep: NDArray[np.bool_]) -> tuple[float, float]:
+        (dz, free), (dw, _) = (within_months(v[keep], month[keep]) for v in (z, w))
+        s = dz @ dw / free / w[keep].mean()
+        return s, s / math.sqrt(dz @ dz / free)
+
+    everybody = np.ones(cluster.size, dtype=bool)
+    without = np.array([naive(cluster != g) for g in np.unique(cluster)])
+    away = without - without.mean(axis=0)
+    errors = np.sqrt(6 / 7 * (away**2).sum(axis=0))
+    df = (away**2).sum(axis=0) ** 2 / (away**4).sum(axis=0)
+    for k, statistic in enumerate((differential_jackknife, intensity_jackknife)):
+        found = statistic(z, fitness(w), cluster, rng=rng(), month=month, level=0.9)
+        assert found.value == pytest.approx(naive(everybody)[k], rel=1e-9)
+        reach = student_t.ppf(0.95, df[k]) * errors[k]
+        assert found.high - found.value == pytest.approx(reach, rel=1e-8)
+        assert (found.n, found.n_clusters, found.level) == (40, 7, 0.9)
+        assert found.p_value == statistic(z, fitness(w), cluster, rng=rng(), month=month).p_value
+
+
+def test_a_trend_of_the_field_is_no_selection_among_models_of_one_month() -> None:
+    source = np.random.default_rng(2)
+    month = np.repeat(np.arange(12), 40)
+    z, w = month + source.normal(size=480), fitness(source.poisson(1.0 + month))
+    founder = source.integers(0, 60, 480)
+    assert differential_jackknife(z, w, founder, rng=rng()).p_value < 0.01
+    assert differential_jackknife(z, w, founder, rng=rng(), month=month).p_value > 0.05
+    assert "among models of one month" in intensity_jackknife(
+        z, w, founder, rng=rng(), month=month
+    ).method  # fmt: skip
+
+
+def test_selection_of_unequal_founders_is_found_by_their_signs() -> None:
+    # All founders agree, one of them is most of the sum: no interval, but p, tells.
+    size = np.array([400, *np.full(11, 10)])
+    founder = np.repeat(np.arange(12), size)
+    source = np.random.default_rng(6)
+    z = source.normal(size=founder.size)
+    found = differential_jackknife(z, fitness(np.exp(0.7 * z)), founder, rng=rng())
+    assert found.p_value < 0.005
+
+
 @given(st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 9)), min_size=3, max_size=12))
 def test_intensity_never_exceeds_the_root_of_opportunity(pairs: list[tuple[float, int]]) -> None:
     z, w = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs], dtype=float)
     cluster = np.arange(len(pairs))
-    i = selection_intensity(z, fitness(w), cluster, rng=rng(), n_resamples=20)
+    i = intensity_jackknife(z, fitness(w), cluster, rng=rng())
     bound = opportunity(fitness(w), cluster, rng=rng(), n_resamples=20)
     if not math.isnan(i.value):
         n = len(pairs)
@@ -176,7 +240,7 @@ def test_intensity_never_exceeds_the_root_of_opportunity(pairs: list[tuple[float
 def test_selection_that_cannot_be_trusted_is_nan_and_says_why(
     z: list[float], w: list[float], cluster: list[int], reason: str
 ) -> None:
-    for statistic in (selection_differential, selection_intensity):
+    for statistic in (selection_differential, differential_jackknife, intensity_jackknife):
         found = statistic(np.array(z, float), fitness(w), np.array(cluster), rng=rng())
         assert math.isnan(found.value)
         assert reason in found.method
@@ -193,6 +257,21 @@ def test_opportunity_that_cannot_be_trusted_is_nan_and_says_why(
         found = statistic(fitness(w), np.arange(3), rng=rng())
         assert math.isnan(found.value)
         assert reason in found.method
+
+
+def test_selection_that_hangs_on_one_founder_is_not_trusted() -> None:
+    found = intensity_jackknife(np.arange(4.0), fitness([4, 0, 0, 0]), np.arange(4), rng=rng())
+    assert math.isnan(found.value)
+    assert "undefined without one of 1 of the independent groups" in found.method
+
+
+def test_months_of_one_model_each_hold_no_selection() -> None:
+    z, w, each = np.arange(5.0), fitness([1, 2, 3, 4, 5]), np.arange(5)
+    for statistic in (differential_jackknife, intensity_jackknife):
+        for trait, month in ((z, each), (z // 2, each // 2)):  # or in which the trait is the same
+            found = statistic(trait, w, each, rng=rng(), month=month)
+            assert math.isnan(found.value)
+            assert "no variation to measure it by" in found.method
 
 
 def test_statistics_undefined_in_most_resamples_are_not_trusted() -> None:
@@ -228,10 +307,10 @@ def test_bumpus_sparrows_have_the_published_intensities_and_opportunity(shared_d
         "TibioTarL_in": 0.0942776554, "SkullW_in": 0.0643777446, "SternumL_in": 0.1283547160,
     }  # fmt: skip
     for name, value in published.items():
-        found = selection_intensity(column(males, name), w, each, rng=rng(), n_resamples=50)
+        found = intensity_jackknife(column(males, name), w, each, rng=rng())
         assert found.value == pytest.approx(value, abs=1e-9), name
     cube_root = np.cbrt(column(males, "Weight_g"))
-    found = selection_intensity(cube_root, w, each, rng=rng(), n_resamples=50)
+    found = intensity_jackknife(cube_root, w, each, rng=rng())
     assert found.value == pytest.approx(-0.2331200346, abs=1e-9)
     assert opportunity(w, each, rng=rng()).value == pytest.approx(36 / 51, abs=1e-12)
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import argparse
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from lineage.cli.output import print_json, print_table, print_text
 
+if TYPE_CHECKING:
+    from lineage.pipeline.inquiry import Scope
+    from lineage.store.home import Home
+
 __all__ = ["lewontin", "register", "traits"]
 
-_FITNESSES = ("children", "descendants", "likes", "downloads")
+_FITNESSES = (
+    "children", "descendants", "likes", "downloads", "likes-gained", "downloads-gained",
+    "likes-in-window", "downloads-in-window",
+)  # fmt: skip
 _WIDEST = 100
 
 
@@ -56,28 +64,50 @@ def traits(options: argparse.Namespace) -> int:
 
 def lewontin(options: argparse.Namespace) -> int:
     """``herdbook lewontin``."""
+    from lineage.errors import UsageError
+    from lineage.pipeline.inquiry import Scope
     from lineage.pipeline.lewontin import lewontin as stage
     from lineage.store.home import Home
 
-    found = stage(
-        Home(options.home),
-        trait=options.trait,
-        clade=options.clade,
-        since=options.since,
-        fitness=options.fitness,
-        window_days=options.window_days,
-        ignore_claims=options.ignore_claims,
-        seed=options.seed,
+    scope = Scope(
+        options.clade,
+        options.since,
+        options.fitness,
+        options.window_days,
+        options.ignore_claims,
+        options.seed,
     )
+    if options.all and options.trait is not None:
+        raise UsageError("--all asks about every trait: leave out --trait")
+    if options.all:
+        return _survey(Home(options.home), scope, is_json=options.json)
+    found = stage(Home(options.home), trait=options.trait, scope=scope)
     if options.json:
         print_json(found.to_dict())
+    else:
+        _print_wrapped(found.lines())
+    return 0
+
+
+def _survey(home: Home, scope: Scope, *, is_json: bool) -> int:
+    from lineage.pipeline.lewontin_survey import COLUMNS, survey
+
+    found = survey(home, scope)
+    if is_json:
+        print_json(found.to_dict())
         return 0
+    print_table(COLUMNS, [row.cells() for row in found.rows])
+    print_text()
+    _print_wrapped(found.lines())
+    return 0
+
+
+def _print_wrapped(lines: Iterable[str]) -> None:
     width = min(shutil.get_terminal_size().columns, _WIDEST)
-    for line in found.lines():
+    for line in lines:
         indent = " " * (len(line) - len(line.lstrip()))
         for part in textwrap.wrap(line, width, subsequent_indent=indent) or [""]:
             print_text(part)
-    return 0
 
 
 def register(
@@ -105,18 +135,24 @@ def register(
         help="see herdbook traits (default: the evaluation result that most parents and children "
         "both have)",
     )  # fmt: skip
+    parser.add_argument(
+        "--all", action="store_true",
+        help="every trait, a line each, with q-values over the traits (Benjamini-Hochberg)",
+    )  # fmt: skip
     parser.add_argument("--clade", metavar="MODEL", help="only this model and its descendants")
     parser.add_argument(
         "--since", type=_day, metavar="D", help="only models born since this day (2025-01-31)"
     )
     parser.add_argument(
         "--fitness", choices=_FITNESSES, default="children",
-        help="what counts as propagation (default: %(default)s)",
+        help="what counts as propagation: one of %(choices)s; -gained is per day between a model's "
+        "first and last observation, -in-window since its birth (default: %(default)s)",
+        metavar="F",
     )  # fmt: skip
     parser.add_argument(
         "--window-days", type=_days, default=180.0, metavar="N",
-        help="how long children and descendants are counted from a model's birth, and how old a "
-        "model must be for its likes to count (default: 180)",
+        help="how long children, descendants and what is -in-window are counted from a model's "
+        "birth, and how old a model must be for its likes to count (default: 180)",
     )  # fmt: skip
     _claims_option(parser)
     parser.add_argument(

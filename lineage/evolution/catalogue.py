@@ -68,7 +68,7 @@ STATED = (
     Trait("architecture", TraitType.CATEGORICAL, "class in config.json", None, True, _RECORD),
     Trait("number type", TraitType.CATEGORICAL, "dtype of most values", None, False, _RECORD),
     Trait("tokenizer", TraitType.CATEGORICAL, "digest of its files", None, True, _RECORD),
-    Trait("card", TraitType.TEXT, "text of README.md", None, False, _CARD),
+    Trait("card", TraitType.TEXT, "README.md below its metadata", None, False, _CARD),
 )
 """Traits that records and files state (``docs/traits.md`` defines the fields)."""
 

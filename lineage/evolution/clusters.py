@@ -2,7 +2,9 @@
 
 Models of one founder share their history, so the independent units are founders, not models.
 Every statistic here is a function of sums over models, so that resampling founders means
-re-adding their sums; no statistic is computed observation by observation.
+re-adding their sums; no statistic is computed observation by observation. Where a few founders
+have most models the bootstrap takes too little for chance: selection and heritability have the
+jackknife instead (:mod:`lineage.evolution.jackknife`).
 """
 
 from __future__ import annotations
@@ -22,8 +24,6 @@ __all__ = [
     "student_interval",
     "too_few_clusters",
     "untrusted",
-    "vector_bootstrap",
-    "with_bootstrap_words",
 ]
 
 Ints = NDArray[np.int64]
@@ -33,7 +33,7 @@ MIN_BOOTSTRAP_CLUSTERS = 3
 """With fewer groups the resamples are too alike for an interval to mean anything."""
 
 _FINITE_SHARE = 0.9  # of the resamples in which a statistic must be defined
-_RESAMPLES_AT_ONCE = 100  # bounds memory: sums of products of 55 terms take 26 KiB a resample
+_RESAMPLES_AT_ONCE = 100  # bounds memory
 _DRAWS_AT_ONCE = 8_000_000  # 64 MB
 
 
@@ -93,7 +93,7 @@ def cluster_bootstrap(
     """
     labels, group = np.unique(cluster, return_inverse=True)
     n, n_clusters = moments.shape[0], labels.size
-    method = with_bootstrap_words(method, level, n_resamples)
+    method = f"{method}; {level:.0%} percentile interval of {n_resamples} cluster resamples"
     problem = too_few_clusters(n_clusters)
     if problem:
         return untrusted(n, level, method, problem, n_clusters)
@@ -104,48 +104,12 @@ def cluster_bootstrap(
         return untrusted(n, level, method, "no variation to measure it by", n_clusters)
     drawn = _drawn(rng, n_clusters, n_resamples)
     resampled = np.concatenate([statistic(part @ sums) for part in drawn])
-    return _percentiles(np.array([value]), resampled[:, None], n, n_clusters, level, method)[0]
-
-
-def vector_bootstrap(
-    sums: Floats,
-    statistic: Callable[[Floats], Floats],
-    *,
-    n: int,
-    rng: np.random.Generator,
-    level: float,
-    n_resamples: int,
-    method: str,
-) -> list[Estimate]:
-    """The same bootstrap of several values at once, all from the same resamples.
-
-    Parameters
-    ----------
-    sums : (G, ...)
-        Sums over the observations of each cluster, of any shape.
-    statistic
-        From sums (B, ...) of B samples to values (B, m). NaN where undefined.
-    n
-        How many observations the sums are over.
-    rng, n_resamples
-        As for :func:`cluster_bootstrap`.
-
-    Notes
-    -----
-    A resample counts only where all values are defined; in more than a tenth undefined, all are
-    NaN, as with fewer than `MIN_BOOTSTRAP_CLUSTERS` clusters.
-    """
-    n_clusters = sums.shape[0]
-    method = with_bootstrap_words(method, level, n_resamples)
-    value = statistic(sums.sum(axis=0)[None])[0]
-    problem = too_few_clusters(n_clusters)
-    if problem:
-        return [untrusted(n, level, method, problem, n_clusters)] * value.size
-    drawn, flat = _drawn(rng, n_clusters, n_resamples), sums.reshape(n_clusters, -1)
-    resampled = np.concatenate(
-        [statistic((part @ flat).reshape(-1, *sums.shape[1:])) for part in drawn]
-    )
-    return _percentiles(value, resampled, n, n_clusters, level, method)
+    resampled = resampled[np.isfinite(resampled)]
+    if resampled.size < _FINITE_SHARE * n_resamples:
+        reason = f"undefined in {n_resamples - resampled.size} of the resamples"
+        return untrusted(n, level, method, reason, n_clusters)
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Estimate(value, min(low, value), max(high, value), level, n, method, n_clusters)
 
 
 def too_few_clusters(n_clusters: int) -> str | None:
@@ -155,32 +119,9 @@ def too_few_clusters(n_clusters: int) -> str | None:
     return None
 
 
-def with_bootstrap_words(method: str, level: float, n_resamples: int) -> str:
-    """What `method` says once its interval is that of the bootstrap."""
-    return f"{method}; {level:.0%} percentile interval of {n_resamples} cluster resamples"
-
-
 def _drawn(rng: np.random.Generator, n_clusters: int, n_resamples: int) -> Iterator[Ints]:
     """How often each resample holds each cluster, (B, G) at a time, so that memory is bounded."""
     at_once = max(1, min(_RESAMPLES_AT_ONCE, _DRAWS_AT_ONCE // n_clusters))
     evenly = np.full(n_clusters, 1 / n_clusters)
     for first in range(0, n_resamples, at_once):
         yield rng.multinomial(n_clusters, evenly, size=min(at_once, n_resamples - first))
-
-
-def _percentiles(
-    value: Floats, resampled: Floats, n: int, n_clusters: int, level: float, method: str
-) -> list[Estimate]:
-    """Percentile intervals of values (m,) from resampled ones (B, m)."""
-    finite = np.isfinite(resampled).all(axis=1)
-    n_undefined = finite.size - int(finite.sum())
-    if finite.sum() < _FINITE_SHARE * finite.size:
-        reason = f"undefined in {n_undefined} of the resamples"
-        return [untrusted(n, level, method, reason, n_clusters)] * value.size
-    low, high = np.quantile(resampled[finite], [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return [
-        Estimate(
-            float(v), min(float(a), float(v)), max(float(b), float(v)), level, n, method, n_clusters
-        )
-        for v, a, b in zip(value, low, high, strict=True)
-    ]

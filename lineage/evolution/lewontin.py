@@ -4,13 +4,14 @@ A population evolves by natural selection of a trait if its members differ in it
 offspring resemble their parents in it (*heredity*), and members that differ in it leave different
 numbers of offspring (*differential fitness*) (Lewontin 1970, Annu Rev Ecol Syst 1:1). Each is an
 estimate with an interval and, where chance or common origin could make it too, a null that keeps
-them. A condition is *met* only where interval and null both say so; *not shown* is no evidence of
-absence; *cannot tell* means that the data do not allow the question.
+them. A condition is *met* only where the founders agree (a quantity's p-value by the signs of their
+contributions, else the interval) and the null is rejected; *not shown* is no evidence of absence;
+*cannot tell* means that the data do not allow the question.
 
 A numeric trait is judged by its standard deviation, its slope on the weighted mid-parent and its
-standardised selection differential; a categorical one by its effective number of values, the
-information that a parent's value gives about the child's, and the variance of relative fitness
-between its values.
+standardised selection differential among models of one month; a categorical one by its effective
+number of values, the information that a parent's value gives about the child's, and the variance of
+relative fitness between its values.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from lineage.evolution.categories.information import parent_information
 from lineage.evolution.categories.label_selection import fitness_between_labels, permute_labels
 from lineage.evolution.categories.mutation import mutation_rate
 from lineage.evolution.categories.value_sets import single_values
-from lineage.evolution.chance.attachment_fit import fit_attachment
+from lineage.evolution.chance.attachment_fit import AttachmentFit, fit_attachment
 from lineage.evolution.chance.copying_null import copying_null
 from lineage.evolution.clusters import cluster_bootstrap
 from lineage.evolution.degrees import (
@@ -42,19 +43,24 @@ from lineage.evolution.degrees import (
 )
 from lineage.evolution.diversity.hill import hill_number
 from lineage.evolution.diversity.intervals import diversity
-from lineage.evolution.inheritance.heritability import heritability, within_founder_heritability
+from lineage.evolution.inheritance.adjusted import adjusted_heritability
+from lineage.evolution.inheritance.heritability import (
+    heritability_jackknife,
+    within_founder_heritability,
+)
 from lineage.evolution.selection.differentials import (
+    intensity_jackknife,
     opportunity,
     opportunity_excess,
-    selection_intensity,
 )
 from lineage.evolution.selection.fitness import Fitness
 from lineage.evolution.selection.multiple import permute_differential, permute_resemblance
-from lineage.evolution.threats import Circumstances, Threat, threats_of
+from lineage.evolution.threats import DAYS_A_MONTH, Circumstances, Threat, threats_of
 from lineage.evolution.traits import Population
 from lineage.model import Estimate
 
 __all__ = [
+    "N_REPLICATES",
     "Answer",
     "Condition",
     "LewontinVerdict",
@@ -70,7 +76,9 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 SIGNIFICANCE = 0.05
-_N_REPLICATES = 199
+N_REPLICATES = 199
+"""Blind histories that the copying null draws."""
+_ROUNDING = 1e-12
 _COPYING = "parents chosen blindly, by age and fame as fitted"
 _UNFITTED = f"{_COPYING} (though no single law fits)"
 
@@ -196,6 +204,8 @@ class Question:
     watched
         Last day that was observed and length of the window in days, where fitness counts the
         children born in it: selection of a quantity is then held against blind copying too.
+    attention
+        The law by which this population chose its parents, where it was fitted before.
     """
 
     population: Population
@@ -207,6 +217,7 @@ class Question:
     watched: tuple[float, float] | None = None
     unit: str = "founder"
     alike: str = "founder, size and month"
+    attention: AttachmentFit | None = None
 
     def of_members(self) -> Fitness:
         """Fitness of those asked, NaN for others."""
@@ -270,45 +281,52 @@ def judge_numbers(
     )
 
     mid_parent = np.where(member, population.mid_parent(trait.name), np.nan)
-    slope = heritability(values, mid_parent, cluster, level=level)
+    month = strata_of(np.floor(population.born_day / DAYS_A_MONTH))
+    slope = heritability_jackknife(values, mid_parent, cluster, rng=rng, level=level)
     shuffled = permute_resemblance(
         values, mid_parent, _of_parents(asked), rng=rng, n_permutations=n_permutations
     )
     how = f"parents exchanged among models of one {asked.alike}"
     nulls: tuple[Null, ...] = (Null(how, shuffled.expected, shuffled.p_value, shuffled.method),)
-    within = within_founder_heritability(values, mid_parent, population.graph.founder, level=level)
+    within = within_founder_heritability(
+        values, mid_parent, population.graph.founder, rng=rng, level=level
+    )
+    adjusted = adjusted_heritability(
+        population, trait.name, asked.owner, cluster, month, rng=rng, member=member, level=level
+    )
     heredity = Condition(
         "heredity",
-        _answer(slope, slope.low > 0, nulls),
+        _answer(slope, slope.value > 0 and _is_significant(slope), nulls),
         slope,
         nulls,
-        (("slope within founders", within),),
+        (("slope within founders", within), ("slope within months, between owners", adjusted)),
         _told(slope, "Of a difference between parents, the share {} is found in their children.")
         + _by_chance(nulls),
     )
 
     fitness = asked.of_members()
-    intensity = selection_intensity(
-        values, fitness, cluster, rng=rng, level=level, n_resamples=n_resamples
-    )
+    intensity = intensity_jackknife(values, fitness, cluster, rng=rng, month=month, level=level)
+    away, stretch = _within(values, fitness, month)
     tested = permute_differential(
-        values, fitness, asked.stratum, rng=rng, n_permutations=n_permutations
+        away, fitness, asked.stratum, rng=rng, n_permutations=n_permutations
     )
-    measured = values[known & np.isfinite(fitness.values)]
-    deviation = float(np.std(measured, ddof=1)) if measured.size > 1 else math.nan
-    expected = tested.expected / (deviation or math.nan)
+    deviation = float(np.nanstd(away, ddof=1)) if np.isfinite(away).sum() > 1 else math.nan
+    expected = stretch * tested.expected / (deviation or math.nan)
     how = f"fitness exchanged among models of one {asked.alike}"
-    nulls = (Null(how, expected, tested.p_value, tested.method), *_copied(asked, values, rng))
+    nulls = (
+        Null(how, expected, tested.p_value, tested.method),
+        *_copied(asked, away, stretch, rng),
+    )
     differential = Condition(
         "differential fitness",
-        _answer(intensity, intensity.low > 0 or intensity.high < 0, nulls),
+        _answer(intensity, _is_significant(intensity), nulls),
         intensity,
         nulls,
         _opportunities(fitness, cluster, rng, level, n_resamples),
         _told(
             intensity,
-            "Weighted by how much models are propagated, the mean is shifted by {} standard "
-            f"deviations{_towards(trait, intensity)}.",
+            "Weighted by how much models are propagated, the mean of one month's models is shifted "
+            f"by {{}} standard deviations{_towards(trait, intensity)}.",
         )
         + _by_chance(nulls),
     )
@@ -371,12 +389,12 @@ def judge_labels(
     child, parent = graph.edge_child[asks], graph.parent_index[asks]
     everyone = single_values(sets)
     told = parent_information(
-        everyone, child, parent, cluster[child],
+        everyone, child, parent, cluster[child], stratum=asked.stratum, alike=asked.alike,
         rng=rng, level=level, n_permutations=n_permutations, n_resamples=n_resamples,
     )  # fmt: skip
     p_value = told.observed.p_value
     p_value = math.nan if p_value is None else p_value
-    how = f"parents exchanged among those of one {asked.unit}"
+    how = f"parents exchanged among models of one {asked.alike}"
     nulls = (Null(how, told.null_mean, p_value, told.observed.method),)
     rate = mutation_rate(sets, child, parent, cluster[child], level=level).by_founder
     heredity = Condition(
@@ -468,7 +486,7 @@ def _standard_deviation(sums: Floats) -> Floats:
 
 
 def _towards(trait: Trait, shift: Estimate) -> str:
-    if trait.higher_is_better is None or not (shift.low > 0 or shift.high < 0):
+    if trait.higher_is_better is None or not _is_significant(shift):
         return ""
     return ", towards " + ("better" if (shift.value > 0) == trait.higher_is_better else "worse")
 
@@ -498,8 +516,12 @@ def _varied(spread: Estimate, nothing: float) -> Answer:
     return Answer.MET if spread.low > nothing else Answer.NOT_SHOWN
 
 
+def _is_significant(estimate: Estimate) -> bool:
+    return estimate.p_value is not None and estimate.p_value <= SIGNIFICANCE
+
+
 def _answer(estimate: Estimate, is_clear: bool, nulls: tuple[Null, ...]) -> Answer:
-    """Met if the interval is clear of nothing and every null that could be drawn is rejected.
+    """Met if the estimate is clear of nothing and every null that could be drawn is rejected.
 
     A null is rejected by an estimate that lies beyond it, seen from zero: less resemblance than
     chance makes is no heredity, whatever its p-value.
@@ -536,20 +558,41 @@ def _told_null(null: Null) -> str:
     return f" With {null.words} it would be {null.expected:.3g} (p = {null.p_value:.2g})."
 
 
-def _copied(asked: Question, values: Floats, rng: np.random.Generator) -> tuple[Null, ...]:
+def _within(values: Floats, fitness: Fitness, month: Ints) -> tuple[Floats, float]:
+    """Trait as differences from its month's mean, and what makes its i that of a jackknife.
+
+    NaN without trait or fitness. The nulls divide by n − 1, the jackknife by n less the months.
+    """
+    known = np.isfinite(values) & np.isfinite(fitness.values)
+    away = np.full_like(values, np.nan)
+    if not known.any():
+        return away, math.nan
+    _, place, size = np.unique(month[known], return_inverse=True, return_counts=True)
+    from_mean = values[known] - (np.bincount(place, values[known]) / size)[place]
+    # Rounding of large values must not pass for variation within a month.
+    away[known] = np.where(
+        np.abs(from_mean) > _ROUNDING * np.abs(values[known]).max(), from_mean, 0.0
+    )
+    free = int(known.sum()) - size.size
+    return away, math.sqrt((int(known.sum()) - 1) / free) if free else math.nan
+
+
+def _copied(
+    asked: Question, away: Floats, stretch: float, rng: np.random.Generator
+) -> tuple[Null, ...]:
     """The intensity of selection had parents been chosen blindly, by their age and their fame."""
     if asked.watched is None:
         return ()
     graph, born = asked.population.graph, asked.population.born_day
     until_day, window_days = asked.watched
     try:
-        fit = fit_attachment(graph, born)
+        fit = asked.attention or fit_attachment(graph, born)
     except ValueError as error:
         return (Null(_COPYING, math.nan, math.nan, f"copying null; not tested: {error}"),)
     drawn = copying_null(
-        graph, born, {"trait": values}, fit.attachment,
-        rng=rng, until_day=until_day, window_days=window_days, n_replicates=_N_REPLICATES,
+        graph, born, {"trait": away}, fit.attachment,
+        rng=rng, until_day=until_day, window_days=window_days, n_replicates=N_REPLICATES,
     )  # fmt: skip
     figure = drawn.intensity["trait"]
     words = _UNFITTED if math.isnan(fit.half_life_days.value) else _COPYING
-    return (Null(words, figure.expected, figure.p_value, figure.method),)
+    return (Null(words, stretch * figure.expected, figure.p_value, figure.method),)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, diags_array
 
 from lineage.evolution.catalogue import TraitType
 from lineage.evolution.traits import Population
@@ -63,9 +64,11 @@ class Circumstances:
     known : (n,)
         Models of the population in question whose trait is known.
     numbers : (n,)
-        The trait's values as numbers (labels: as codes), NaN where unknown.
+        The trait's values as numbers (labels and texts: as codes), NaN where unknown.
     type
         Of labels and of yes and no, equal values are no sign of copying.
+    texts : (n, n_buckets)
+        Of a text, the weights of its words, rows of length 1; else None.
     fitness : (n,)
         NaN where a model was not watched for long enough.
     owner : (n,)
@@ -87,11 +90,18 @@ class Circumstances:
     unit: str
     is_constitutive: bool
     is_evaluation: bool
+    texts: csr_array | None = None
 
     @property
     def is_ordered(self) -> bool:
         """Whether the numbers have an order."""
-        return self.type is not TraitType.CATEGORICAL
+        return self.type in (TraitType.NUMERIC, TraitType.BINARY)
+
+    def between(self, group: Ints, chosen: Bools) -> float:
+        """Share of the variation of the chosen models that lies between groups."""
+        if self.texts is not None:
+            return _between_texts(group, self.texts[np.flatnonzero(chosen)])
+        return _between(group, self.numbers[chosen], self.is_ordered)
 
 
 def threats_of(population: Population, at: Circumstances) -> tuple[Threat, ...]:
@@ -127,7 +137,7 @@ def _shared_base(population: Population, at: Circumstances) -> Threat:
     founder = population.graph.founder[at.known]
     if np.unique(founder).size < 2:
         return Threat("shared_base", True, None, "All these models share one founder.")
-    share = _between(founder, at.numbers[at.known], at.is_ordered)
+    share = at.between(founder, at.known)
     if math.isnan(share):
         return Threat("shared_base", None, None, "The trait does not vary: bases cannot be told.")
     return Threat(
@@ -168,7 +178,7 @@ def _right_truncation(at: Circumstances) -> Threat:
         "No model has the trait."
         if not n
         else f"{100 * young:.0f} % of the models have no fitness (too young, or their birth or "
-        "count is unknown) and are left out of it: recent history is not judged.",
+        "counts are unknown) and are left out of it: recent history is not judged.",
     )
 
 
@@ -198,8 +208,9 @@ def _copied_trait(population: Population, at: Circumstances) -> Threat:
     if not child.size:
         return Threat("copied_trait", None, None, "No child of one parent has the trait.")
     share = float((at.numbers[child] == at.numbers[parent]).mean())
-    what = "value" if at.is_ordered else "label"
-    applies = share >= _COPIED if at.type is TraitType.NUMERIC else None
+    what = "text" if at.type is TraitType.TEXT else "value" if at.is_ordered else "label"
+    can_show = at.type in (TraitType.NUMERIC, TraitType.TEXT)
+    applies = share >= _COPIED if can_show else None
     return Threat(
         "copied_trait",
         applies,
@@ -221,7 +232,7 @@ def _calendar(population: Population, at: Circumstances) -> Threat:
     if dated.sum() < 3:
         return Threat("calendar_trend", None, None, "Too few births are known to see a trend.")
     month = np.floor(born[dated] / DAYS_A_MONTH).astype(np.int64)
-    share = _between(month, at.numbers[dated], at.is_ordered)
+    share = at.between(month, dated)
     if math.isnan(share):
         return Threat("calendar_trend", None, None, "The trait does not vary: no trend to see.")
     return Threat(
@@ -288,3 +299,20 @@ def _between(group: Ints, values: Floats, is_ordered: bool) -> float:
     if total <= least or free < 1:
         return math.nan
     return max(0.0, 1 - (within / free) / (total / (values.size - 1)))
+
+
+def _between_texts(group: Ints, rows: csr_array) -> float:
+    """The same of points in the space of words: the variance is the sum over all its axes."""
+    _, place, size = np.unique(group, return_inverse=True, return_counts=True)
+    n = place.size
+    free = n - size.size
+    if free < 1:
+        return math.nan
+    by_group = csr_array((np.ones(n), (place, np.arange(n))), shape=(size.size, n)) @ rows
+    whole = np.asarray(by_group.sum(axis=0)).ravel()
+    squares = float(rows.multiply(rows).sum())
+    total = squares - float(whole @ whole) / n
+    within = squares - float((diags_array(1 / size) @ by_group.multiply(by_group)).sum())
+    if total <= 1e-12 * squares:
+        return math.nan
+    return max(0.0, 1 - (within / free) / (total / (n - 1)))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lineage.errors import NotFoundError, UsageError
+from lineage.errors import NotFoundError
 from lineage.evolution.catalogue import Trait, TraitType
 from lineage.evolution.categories.value_sets import value_sets
 from lineage.evolution.generations import response_of
@@ -20,42 +18,23 @@ from lineage.evolution.lewontin import (
     judge_labels,
     judge_numbers,
 )
-from lineage.evolution.selection.fitness import Fitness, descendants_within
 from lineage.evolution.selection.response import Response
+from lineage.evolution.text_verdict import judge_texts
 from lineage.model import Estimate
-from lineage.pipeline.population import (
-    Observed,
-    Studied,
-    fitnesses,
-    read_observed,
-    strata,
-    study,
-    to_days,
+from lineage.pipeline.inquiry import (
+    FITNESSES,
+    Inquiry,
+    Scope,
+    TraitCoverage,
+    coverage_of,
+    open_inquiry,
+    opened,
+    read_texts,
 )
+from lineage.pipeline.population import Studied, read_observed, strata, study
 from lineage.store.home import Home
 
-__all__ = ["FITNESSES", "Judgement", "TraitCoverage", "lewontin", "traits"]
-
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
-
-FITNESSES = ("children", "descendants", "likes", "downloads")
-
-
-@dataclass(frozen=True, slots=True)
-class TraitCoverage:
-    """A declared trait, and of how many models it is known."""
-
-    trait: Trait
-    n_known: int
-    n_models: int
-    n_pairs: int
-    """Edges with the trait known at both ends."""
-
-    @property
-    def missing(self) -> float:
-        """Share of the models without a value; NaN without models."""
-        return 1 - self.n_known / self.n_models if self.n_models else float("nan")
+__all__ = ["FITNESSES", "Judgement", "Scope", "judge", "lewontin", "traits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +48,8 @@ class Judgement:
     since: datetime | None
     until: datetime
     ignore_claims: bool
+    counted: str
+    """What fitness counts, and who was left out."""
 
     def to_dict(self) -> dict[str, object]:
         """Everything, for JSON."""
@@ -81,6 +62,7 @@ class Judgement:
             "observed_until": self.until,
             "claims": "ignored" if self.ignore_claims else "used",
             **verdict,
+            "fitness_counts": self.counted,
             "response": self.response,
         }
 
@@ -96,7 +78,7 @@ class Judgement:
             f"trait      {trait.name} ({trait.type}; {trait.unit}), known of {verdict.n_models} "
             f"of {verdict.n_population} models, {verdict.n_founders} "
             + ("founder" if verdict.n_founders == 1 else "founders"),
-            f"fitness    {verdict.fitness}",
+            f"fitness    {verdict.fitness}: {self.counted}",
         ]
         for condition in verdict.conditions:
             lines += ["", f"{condition.name}: {condition.answer}", f"  {condition.sentence}"]
@@ -120,21 +102,12 @@ def traits(home: Home, *, ignore_claims: bool = False) -> tuple[TraitCoverage, .
     NotFoundError
         If nothing was crawled.
     """
-    _, studied = _studied(home, ignore_claims)
-    return tuple(_coverage(studied, name) for name in studied.declared)
+    with opened(home) as connection:
+        studied = study(read_observed(connection, ignore_claims=ignore_claims))
+    return tuple(coverage_of(studied, name) for name in studied.declared)
 
 
-def lewontin(
-    home: Home,
-    *,
-    trait: str | None = None,
-    clade: str | None = None,
-    since: datetime | None = None,
-    fitness: str = "children",
-    window_days: float = 180.0,
-    ignore_claims: bool = False,
-    seed: int = 0,
-) -> Judgement:
+def lewontin(home: Home, *, trait: str | None = None, scope: Scope | None = None) -> Judgement:
     """Judge whether a trait meets Lewontin's conditions.
 
     Parameters
@@ -142,76 +115,75 @@ def lewontin(
     trait
         Name of a trait (:func:`traits`); by default the evaluation result, or for want of one the
         expressed trait, that most parents and children both have.
-    clade
-        Only this model and its descendants.
-    since
-        Only models born since then; their parents may be older.
-    fitness
-        One of :data:`FITNESSES`.
-    window_days
-        How long each model's children are counted from its birth.
-    ignore_claims
-        Use the edges that the weights show, and no declared one.
+    scope
+        Who is asked, and by which fitness; by default everybody, by children.
 
     Raises
     ------
     NotFoundError
-        If nothing was crawled, or the trait or the model is unknown; names what there is.
+        If nothing was crawled, or the trait or the model is unknown, and names what there is; if
+        the history of counts does not allow the fitness, and says what is missing.
     UsageError
-        If the fitness is none of those.
+        If there is no such fitness.
     """
-    if fitness not in FITNESSES:
-        raise UsageError(f"fitness is one of {', '.join(FITNESSES)}, not {fitness}")
-    observed, studied = _studied(home, ignore_claims)
-    chosen = _chosen_trait(studied, trait)
-    original = None if clade is None else studied.origin.get(clade)
-    if clade is not None and original is None:
-        raise NotFoundError(f"{clade} is not in the register")
-    member, cluster = _asked_of(studied, original)
-    if since is not None:
-        member &= studied.population.born_day >= to_days(since)
-    population = studied.population
-    alike, stratum = strata(population, chosen.name)
-    counted = _fitness(observed, studied, fitness, window_days)
-    watched = (studied.until_day, window_days) if fitness == "children" else None
-    unit = "founder" if clade is None else "line"
-    asked = Question(
-        population, member, cluster, studied.owner, stratum, counted, watched, unit, alike
+    with opened(home) as connection:
+        inquiry = open_inquiry(connection, scope or Scope())
+        chosen = _chosen_trait(inquiry.studied, trait)
+        if chosen.type is TraitType.TEXT:
+            inquiry = read_texts(connection, inquiry)
+    rng = _stream(inquiry, chosen)
+    verdict = _judged(inquiry, chosen, rng)
+    response = None
+    if chosen.type in (TraitType.NUMERIC, TraitType.BINARY):
+        population, fitness = inquiry.studied.population, inquiry.fitness
+        response = response_of(
+            population, chosen.name, fitness, inquiry.member, inquiry.cluster, rng=rng
+        )
+    return Judgement(
+        verdict,
+        response,
+        inquiry.clade,
+        inquiry.scope.since,
+        inquiry.until,
+        inquiry.scope.ignore_claims,
+        inquiry.counted,
     )
-    words = "\0".join((chosen.name, clade or "", fitness)).encode()
-    rng = np.random.default_rng([seed, zlib.crc32(words)])
-    if chosen.type is TraitType.CATEGORICAL:
-        sets, _ = value_sets(studied.labels[chosen.name])
-        verdict = judge_labels(asked, chosen, sets, rng=rng)
-        response = None
-    else:
-        verdict = judge_numbers(asked, chosen, rng=rng)
-        response = response_of(population, chosen.name, counted, member, cluster, rng=rng)
-    until = datetime.fromtimestamp(86_400 * studied.until_day, UTC)
-    return Judgement(verdict, response, original, since, until, ignore_claims)
 
 
-def _studied(home: Home, ignore_claims: bool) -> tuple[Observed, Studied]:
-    home.require_database()
-    connection = home.open_working()
-    try:
-        observed = read_observed(connection, ignore_claims=ignore_claims)
-    finally:
-        connection.close()
-    return observed, study(observed)
+def judge(inquiry: Inquiry, trait: Trait) -> LewontinVerdict:
+    """The verdict on one trait; the same whatever else is asked."""
+    return _judged(inquiry, trait, _stream(inquiry, trait))
 
 
-def _coverage(studied: Studied, name: str) -> TraitCoverage:
-    graph = studied.population.graph
-    known = _known(studied, name)
-    pairs = known[graph.edge_child] & known[graph.parent_index]
-    return TraitCoverage(studied.declared[name], int(known.sum()), len(graph), int(pairs.sum()))
+def _judged(inquiry: Inquiry, trait: Trait, rng: np.random.Generator) -> LewontinVerdict:
+    studied, scope = inquiry.studied, inquiry.scope
+    alike, stratum = strata(studied.population, trait.name)
+    asked = Question(
+        studied.population,
+        inquiry.member,
+        inquiry.cluster,
+        studied.owner,
+        stratum,
+        inquiry.fitness,
+        (studied.until_day, scope.window_days) if scope.fitness == "children" else None,
+        "founder" if scope.clade is None else "line",
+        alike,
+        inquiry.attention if scope.fitness == "children" else None,
+    )
+    if trait.type is TraitType.CATEGORICAL:
+        sets, _ = value_sets(studied.labels[trait.name])
+        return judge_labels(asked, trait, sets, rng=rng)
+    if trait.type is TraitType.TEXT:
+        assert inquiry.texts is not None
+        return judge_texts(asked, trait, inquiry.texts, rng=rng)
+    return judge_numbers(asked, trait, rng=rng)
 
 
-def _known(studied: Studied, name: str) -> Bools:
-    if name in studied.labels:
-        return np.array([bool(values) for values in studied.labels[name]], dtype=bool)
-    return np.isfinite(studied.population.traits[name])
+def _stream(inquiry: Inquiry, trait: Trait) -> np.random.Generator:
+    """A stream of its own for every trait, so that a verdict is the same beside others."""
+    scope = inquiry.scope
+    words = "\0".join((trait.name, scope.clade or "", scope.fitness)).encode()
+    return np.random.default_rng([scope.seed, zlib.crc32(words)])
 
 
 def _chosen_trait(studied: Studied, name: str | None) -> Trait:
@@ -224,32 +196,11 @@ def _chosen_trait(studied: Studied, name: str | None) -> Trait:
     able = [
         one
         for one in studied.declared.values()
-        if not one.is_constitutive and one.type is not TraitType.BINARY
+        if not one.is_constitutive and one.type not in (TraitType.BINARY, TraitType.TEXT)
     ]
     if not able:
         raise NotFoundError("no model has a trait that could evolve: crawl or ingest some first")
-    return max(able, key=lambda one: (one.is_evaluation, _coverage(studied, one.name).n_pairs))
-
-
-def _asked_of(studied: Studied, clade: str | None) -> tuple[Bools, Ints]:
-    population = studied.population
-    if clade is None:
-        return np.ones(len(population.graph), dtype=bool), population.graph.founder
-    return population.clade(clade), population.lines_below(clade)
-
-
-def _fitness(observed: Observed, studied: Studied, name: str, window_days: float) -> Fitness:
-    population = studied.population
-    if name == "descendants":
-        until = studied.until_day
-        return descendants_within(population.graph, population.born_day, until, window_days)
-    children, likes, downloads = fitnesses(
-        population, observed.members, studied.origin, window_days
-    )
-    by_name: Mapping[str, Fitness] = {
-        "children": children, "likes": likes, "downloads": downloads,
-    }  # fmt: skip
-    return by_name[name]
+    return max(able, key=lambda one: (one.is_evaluation, coverage_of(studied, one.name).n_pairs))
 
 
 def _response_lines(response: Response) -> list[str]:

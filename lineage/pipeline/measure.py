@@ -16,15 +16,21 @@ from lineage.evolution.categories.mutation import mutation_rate
 from lineage.evolution.categories.value_sets import single_values, value_sets
 from lineage.evolution.diversity.hill import hill_number
 from lineage.evolution.diversity.intervals import diversity
+from lineage.evolution.inheritance.adjusted import adjusted_heritability
 from lineage.evolution.inheritance.clonal import animal_heritability
-from lineage.evolution.inheritance.heritability import heritability, within_founder_heritability
+from lineage.evolution.inheritance.heritability import (
+    heritability_jackknife,
+    within_founder_heritability,
+)
+from lineage.evolution.lewontin import strata_of
 from lineage.evolution.selection.differentials import (
+    differential_jackknife,
+    intensity_jackknife,
     opportunity,
     opportunity_excess,
-    selection_differential,
-    selection_intensity,
 )
 from lineage.evolution.selection.fitness import Fitness
+from lineage.evolution.threats import DAYS_A_MONTH
 from lineage.evolution.traits import Population
 from lineage.model import Estimate
 from lineage.pipeline.population import (
@@ -90,7 +96,7 @@ def measure(
     window_days
         How long each model's children are counted from its birth.
     seed
-        Of the resampled intervals.
+        Of whatever is resampled or left to chance: intervals and p-values, no estimate.
 
     Raises
     ------
@@ -133,15 +139,15 @@ def estimate_all(observed: Observed, window_days: float, seed: int) -> Iterator[
     population = _of_quantities(studied)
     counted = fitnesses(population, observed.members, studied.origin, window_days)
     for group in _groups(population):
-        yield from _heritabilities("heritability", population, group, "; copies collapsed")
+        yield from _heritabilities("heritability", population, group, "; copies collapsed", seed)
         yield from _selection(population, group, counted, seed)
     everybody = next(_groups(population))
-    yield from _beyond_slopes(population, everybody)
+    yield from _beyond_slopes(population, studied.owner, everybody, seed)
     yield from _categories(studied, everybody, counted, seed)
     everyone = population_of(all_ids(observed), observed.edges, observed.members, observed.values)
     for group in _groups(everyone):
         yield from _heritabilities(
-            "heritability_with_copies", everyone, group, "; copies counted as children"
+            "heritability_with_copies", everyone, group, "; copies counted as children", seed
         )
 
 
@@ -180,12 +186,19 @@ def _of_quantities(studied: Studied) -> Population:
     return Population(population.graph, population.born_day, quantities)
 
 
-def _beyond_slopes(population: Population, group: _Group) -> Iterator[EstimateRow]:
-    """Heredity within founders, and by all relatives at once."""
-    graph = population.graph
+def _beyond_slopes(
+    population: Population, owner: Ints, group: _Group, seed: int
+) -> Iterator[EstimateRow]:
+    """Heredity within founders, within months between owners, and by all relatives at once."""
+    graph, month = population.graph, _month(population)
     for trait, column in population.traits.items():
-        within = within_founder_heritability(column, population.mid_parent(trait), graph.founder)
+        rng = _rng(seed, "beyond slopes", trait)
+        within = within_founder_heritability(
+            column, population.mid_parent(trait), graph.founder, rng=rng
+        )
         yield _row("heritability_within_founders", trait, None, group, within, "; copies collapsed")
+        adjusted = adjusted_heritability(population, trait, owner, group.cluster, month, rng=rng)
+        yield _row("heritability_adjusted", trait, None, group, adjusted, "; copies collapsed")
         by_relatives = animal_heritability(graph, column)
         yield _row("animal_model", trait, None, group, by_relatives, "; copies collapsed")
 
@@ -198,7 +211,7 @@ def _categories(
     child, parent = graph.edge_child, graph.parent_index
     for trait, values in studied.labels.items():
         sets, _ = value_sets(values)
-        _, stratum = strata(studied.population, trait)
+        alike, stratum = strata(studied.population, trait)
         label = single_values(sets)
         rng = _rng(seed, "categories", trait)
         number = diversity(
@@ -208,7 +221,9 @@ def _categories(
         yield _row("effective_number", trait, None, group, number, note)
         rate = mutation_rate(sets, child, parent, cluster[child])
         yield _row("mutation_rate", trait, None, group, rate.by_founder, note)
-        told = parent_information(label, child, parent, cluster[child], rng=rng)
+        told = parent_information(
+            label, child, parent, cluster[child], stratum=stratum, alike=alike, rng=rng
+        )
         chance = f"; {told.null_mean:.3g} by chance" if np.isfinite(told.null_mean) else ""
         yield _row("parent_information", trait, None, group, told.observed, f"{chance}{note}")
         for fitness in counted:
@@ -223,13 +238,14 @@ def _categories(
 
 
 def _heritabilities(
-    statistic: str, population: Population, group: _Group, note: str
+    statistic: str, population: Population, group: _Group, note: str, seed: int
 ) -> Iterator[EstimateRow]:
     for trait, column in population.traits.items():
-        found = heritability(
+        found = heritability_jackknife(
             column[group.member],
             population.mid_parent(trait)[group.member],
             group.cluster[group.member],
+            rng=_rng(seed, statistic, trait, "", group.name),
         )
         yield _row(statistic, trait, None, group, found, note)
 
@@ -237,7 +253,7 @@ def _heritabilities(
 def _selection(
     population: Population, group: _Group, fitnesses: Sequence[Fitness], seed: int
 ) -> Iterator[EstimateRow]:
-    cluster = group.cluster[group.member]
+    cluster, month = group.cluster[group.member], _month(population)[group.member]
     for whole in fitnesses:
         fitness = replace(whole, values=whole.values[group.member])
         alone = [("opportunity", opportunity)]
@@ -249,12 +265,17 @@ def _selection(
             yield _row(statistic, None, fitness.name, group, found, "; copies collapsed")
         for trait, column in population.traits.items():
             for statistic, of_trait in (
-                ("selection_differential", selection_differential),
-                ("selection_intensity", selection_intensity),
+                ("selection_differential", differential_jackknife),
+                ("selection_intensity", intensity_jackknife),
             ):
                 rng = _rng(seed, statistic, trait, fitness.name, group.name)
-                found = of_trait(column[group.member], fitness, cluster, rng=rng)
+                found = of_trait(column[group.member], fitness, cluster, rng=rng, month=month)
                 yield _row(statistic, trait, fitness.name, group, found, "; copies collapsed")
+
+
+def _month(population: Population) -> Ints:
+    """Month of each model's birth; unknown births are one month of their own."""
+    return strata_of(np.floor(population.born_day / DAYS_A_MONTH))
 
 
 def _row(

@@ -15,7 +15,6 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from crawler.licences import class_of
 from lineage.evolution.catalogue import STATED, Trait, evaluation_trait, stated_trait
 from lineage.evolution.lewontin import strata_of
 from lineage.evolution.selection.fitness import (
@@ -29,6 +28,7 @@ from lineage.evolution.traits import EdgeTuple, Population, collapse_copies
 from lineage.graph import LineageGraph
 from lineage.infer.reconcile import in_graph, reconcile
 from lineage.model import Edge, Kind
+from lineage.pipeline.stated import Labels, stated_labels, stated_numbers, with_card
 from lineage.store.estimates import (
     Evaluation,
     Member,
@@ -50,19 +50,21 @@ __all__ = [
     "Observed",
     "Studied",
     "all_ids",
+    "birth_day",
     "fitnesses",
     "last_day",
     "population_of",
     "read_observed",
     "strata",
     "study",
+    "summed",
     "to_days",
     "without_copies",
 ]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Labels = tuple[frozenset[str], ...]
+Bools = NDArray[np.bool_]
 
 COPY_KINDS = frozenset({Kind.DUPLICATE, Kind.CAST, Kind.QUANTIZED, Kind.PERMUTED})
 """Kinds that repeat their parent: another name, format, precision or order of units."""
@@ -100,6 +102,8 @@ class Studied:
         Pedigree, births and numeric and binary traits.
     labels
         Categorical traits: the set of values of each model, empty where unknown.
+    written : (n,)
+        Models with a card; its text is read where it is asked about.
     declared
         Every trait with a value, by name.
     owner : (n,)
@@ -112,6 +116,7 @@ class Studied:
 
     population: Population
     labels: Mapping[str, Labels]
+    written: Bools
     declared: Mapping[str, Trait]
     owner: Ints
     until_day: float
@@ -144,10 +149,11 @@ def study(observed: Observed) -> Studied:
         for name, column in population.traits.items()
         if name not in records or name == PARAMETERS
     }
-    for name, column in _stated_numbers(rows).items():
+    for name, column in stated_numbers(rows).items():
         if np.isfinite(column).sum() >= LEAST_MEASURED:
             numbers[name] = column
-    labels = {name: sets for name, sets in _stated_labels(rows).items() if any(sets)}
+    labels = {name: sets for name, sets in stated_labels(rows).items() if any(sets)}
+    written = with_card(rows)
     by_name = {one.trait: one for one in observed.evaluations}
     declared = {
         name: stated_trait(name)
@@ -155,13 +161,14 @@ def study(observed: Observed) -> Studied:
         else evaluation_trait(
             name, by_name[name].metric, by_name[name].higher_is_better, by_name[name].source
         )
-        for name in (*numbers, *labels)
+        for name in (*numbers, *labels, *(["card"] if written.any() else []))
     }
     owners = sorted({name.partition("/")[0] for name in ids})
     number = {owner: i for i, owner in enumerate(owners)}
     return Studied(
         Population(population.graph, population.born_day, numbers),
         labels,
+        written,
         declared,
         np.array([number[name.partition("/")[0]] for name in ids], dtype=np.int64),
         last_day(observed.members),
@@ -199,8 +206,7 @@ def population_of(
         i = place.get(member.repo_id)
         if i is None:
             continue
-        if member.created_at is not None and member.created_at > _HUB_FLOOR:
-            born[i] = to_days(member.created_at)
+        born[i] = birth_day(member)
         if member.parameters:
             size[i] = np.log10(member.parameters)
     traits: dict[str, Floats] = {}
@@ -228,13 +234,25 @@ def fitnesses(
     """Children, likes and downloads of every model and its copies."""
     graph, born = population.graph, population.born_day
     until = last_day(members)
-    likes = _totals(graph, origin, {m.repo_id: m.likes for m in members})
-    downloads = _totals(graph, origin, {m.repo_id: m.downloads_30d for m in members})
+    likes = summed(graph, origin, {m.repo_id: m.likes for m in members})
+    downloads = summed(graph, origin, {m.repo_id: m.downloads_30d for m in members})
     return (
         children_within(graph, born, until, window_days),
         rate_since_birth("likes_per_day", likes, born, until, window_days),
         rolling_count("downloads_30d", downloads, born, until),
     )
+
+
+def summed(
+    graph: LineageGraph, origin: Mapping[str, str], counts: Mapping[str, float | None]
+) -> Floats:
+    """Sum over a model and its copies of what is known, shape (n,); NaN where nothing is."""
+    total = np.full(len(graph), np.nan)
+    for name, count in counts.items():
+        if count is not None and not np.isnan(count):
+            i = graph.number(origin[name])
+            total[i] = count + (0.0 if np.isnan(total[i]) else total[i])
+    return total
 
 
 def strata(population: Population, trait: str) -> tuple[str, Ints]:
@@ -247,6 +265,12 @@ def strata(population: Population, trait: str) -> tuple[str, Ints]:
         return "founder and month", strata_of(founder, month)
     size = np.round(population.traits[PARAMETERS] / _SIZE_STEP)
     return "founder, size and month", strata_of(founder, size, month)
+
+
+def birth_day(member: Member) -> float:
+    """Birth in days since 1970 UTC; NaN where it is not known."""
+    moment = member.created_at
+    return np.nan if moment is None or moment <= _HUB_FLOOR else to_days(moment)
 
 
 def last_day(members: Sequence[Member]) -> float:
@@ -287,65 +311,3 @@ def _copies(edges: Sequence[Edge]) -> frozenset[str]:
         for edge in edges
         if edge.kind in COPY_KINDS or (edge.kind is None and edge.relation == "quantized")
     )
-
-
-def _totals(
-    graph: LineageGraph, origin: Mapping[str, str], counts: Mapping[str, int | None]
-) -> Floats:
-    """Sum over a model and its copies of what is known; NaN where nothing is."""
-    total = np.full(len(graph), np.nan)
-    for name, count in counts.items():
-        if count is not None:
-            i = graph.number(origin[name])
-            total[i] = count + (0.0 if np.isnan(total[i]) else total[i])
-    return total
-
-
-def _stated_numbers(rows: Sequence[Stated | None]) -> dict[str, Floats]:
-    def column(value: Mapping[int, float]) -> Floats:
-        found = np.full(len(rows), np.nan)
-        for i, number in value.items():
-            found[i] = number
-        return found
-
-    known = [(i, row) for i, row in enumerate(rows) if row is not None]
-    return {
-        "log10 context length": column(
-            {i: float(np.log10(row.context_length)) for i, row in known if row.context_length}
-        ),
-        "card length": column(
-            {
-                i: float(np.log10(row.card_characters + 1))
-                for i, row in known
-                if row.card_characters is not None
-            }
-        ),
-        "card completeness": column(
-            {i: row.card_completeness for i, row in known if row.card_completeness is not None}
-        ),
-        "gated": column({i: float(row.gated is not None) for i, row in known}),
-    }
-
-
-def _stated_labels(rows: Sequence[Stated | None]) -> dict[str, Labels]:
-    def sets(values: Sequence[Sequence[str | None]]) -> Labels:
-        return tuple(frozenset(one for one in several if one) for several in values)
-
-    known = [row if row is not None else Stated.unknown() for row in rows]
-    return {
-        "licence": sets([[row.licence] for row in known]),
-        "licence class": sets([[_class_name(row.licence)] for row in known]),
-        "languages": sets([row.languages for row in known]),
-        "task": sets([[row.task] for row in known]),
-        "library": sets([[row.library] for row in known]),
-        "data sets": sets([row.datasets for row in known]),
-        "architecture": sets([[row.architecture] for row in known]),
-        "number type": sets([[row.dtype] for row in known]),
-        "tokenizer": sets([[row.tokenizer] for row in known]),
-    }
-
-
-def _class_name(licence: str | None) -> str | None:
-    """The class of a licence that is stated precisely enough to have one."""
-    kind = str(class_of(licence))
-    return None if licence is None or kind == "unknown" else kind

@@ -50,6 +50,8 @@ def parent_information(
     parent: Ints,
     family: Ints,
     *,
+    stratum: Ints | None = None,
+    alike: str = "base family",
     rng: np.random.Generator,
     level: float = 0.95,
     n_permutations: int = 499,
@@ -57,10 +59,10 @@ def parent_information(
 ) -> ParentInformation:
     """Normalised mutual information of parent's and child's value, and its permutation null.
 
-    The null exchanges the values of *parents* among the parents of a family, each keeping its
-    children: children of one parent stay together, as a null of shuffled edges would not have
-    them, and families stay apart. Families with one parent are left as they are, so a population
-    of stars shows no excess: within it nothing tells heredity from common origin.
+    The null exchanges the values of *parents* among those that are alike otherwise, each keeping
+    its children: children of one parent stay together, as a null of shuffled edges would not have
+    them, and what a family, or a stratum, has in common stays in the null. Where no two parents
+    that are alike differ in value nothing tells heredity from common origin: there is no p-value.
 
     Parameters
     ----------
@@ -68,23 +70,35 @@ def parent_information(
         Value of each model, negative where unknown
         (:func:`lineage.evolution.categories.value_sets.single_values`).
     child, parent, family : (E,)
-        Models, and base family (founder) of each edge, which is also the resampled group.
+        Models, and base family (founder) of each edge, which is the resampled group.
+    stratum : (n,)
+        Stratum of each model; parents of one change places. By default those of one family do.
+    alike
+        What parents that change places have in common, for `method`.
 
     Returns
     -------
     ParentInformation
         NaN with the reason in `method` where fewer than 3 edges or families are known or the
-        children do not differ.
+        children do not differ; no p-value and a null of NaN, with the reason, where no two parents
+        that differ could change places.
+
+    Raises
+    ------
+    ValueError
+        If there is not one stratum for each model.
 
     Notes
     -----
     The mutual information of a table of n counts is biased upwards by about (a − 1)(b − 1)/2n
     (Miller 1955); `null_mean` holds that bias at the real numbers of parents and children.
     """
+    if stratum is not None and stratum.shape != value.shape:
+        raise ValueError(f"a stratum for each model: {value.size} expected, {stratum.size} given")
     known = (value[child] >= 0) & (value[parent] >= 0)
     c, p, group = value[child[known]], parent[known], family[known]
     n, n_clusters = c.size, np.unique(group).size
-    name = "I(parent; child)/H(child), null: parents' values permuted within base families"
+    name = f"I(parent; child)/H(child), null: parents of one {alike} change places"
     problem = None
     if n < MIN_EDGES or n_clusters < MIN_BOOTSTRAP_CLUSTERS:
         problem = f"{n} known edges of {n_clusters} families, {MIN_BOOTSTRAP_CLUSTERS} needed"
@@ -96,7 +110,8 @@ def parent_information(
             none, math.nan, math.nan, math.nan, math.nan, child.size, n_permutations
         )
     # A parent in two families (a merge's child elsewhere) is two units: one in each.
-    unit, unit_of = np.unique(np.column_stack([group, p]), axis=0, return_inverse=True)
+    place = group if stratum is None else stratum[p]
+    unit, unit_of = np.unique(np.column_stack([place, p]), axis=0, return_inverse=True)
     unit_of = unit_of.ravel()
     unit_value = value[unit[:, 1]]
     parents = unit_value[unit_of]
@@ -104,14 +119,16 @@ def parent_information(
     child_entropy = _entropy(np.bincount(c).astype(float))
 
     observed = _mutual(parents, c, width) / child_entropy
-    null = np.empty(n_permutations)
-    for k in range(n_permutations):
-        # Rows of `unit` are sorted by family: sorting by chance within it is a permutation.
+    moves = np.unique(np.column_stack([unit[:, 0], unit_value]), axis=0)[:, 0]
+    can_move = bool((np.diff(moves) == 0).any())
+    null = np.full(n_permutations if can_move else 1, math.nan)
+    for k in range(n_permutations if can_move else 0):
+        # Rows of `unit` are sorted by place: sorting by chance within it is a permutation.
         shuffled = unit_value[np.lexsort((rng.random(unit_value.size), unit[:, 0]))]
         null[k] = _mutual(shuffled[unit_of], c, width) / child_entropy
     # Rounding must not let a null that repeats the observed table fall short of it.
     as_large = int((null >= observed - 1e-12).sum())
-    p_value = (1 + as_large) / (1 + n_permutations)
+    p_value = (1 + as_large) / (1 + n_permutations) if can_move else None
     cell, column = np.unique(parents * width + c, return_inverse=True)
     labels, row = np.unique(group, return_inverse=True)
     sums = csr_array((np.ones(n), (row, column)), shape=(labels.size, cell.size))
@@ -122,15 +139,16 @@ def parent_information(
         rng=rng,
         level=level,
         n_resamples=n_resamples,
-        method=f"{name} ({n_permutations})",
+        method=f"{name} ({n_permutations} times)",
         lowest=0.0,
         highest=1.0,
     )
     low, high = np.quantile(null, [(1 - level) / 2, (1 + level) / 2])
     mean = float(null.mean())
     excess = (observed - mean) / (1 - mean) if mean < 1 - 1e-12 else math.nan
+    reason = "" if can_move else f"; not tested: no parents of one {alike} differ in value"
     return ParentInformation(
-        replace(estimate, p_value=p_value),
+        replace(estimate, p_value=p_value, method=estimate.method + reason),
         mean,
         float(low),
         float(high),

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
+from lineage.evolution.categories.exchange import exchanges, untested, varies
 from lineage.evolution.clusters import untrusted
 from lineage.evolution.diversity.intervals import founder_interval
 from lineage.evolution.selection.differentials import MIN_MODELS
@@ -117,16 +118,16 @@ def permute_labels(
     method = f"{_NAME}; {fitness.method}"
     problem = _problem(label[known], w)
     if problem:
-        return _untested(w.size, n_permutations, f"{method}; not tested: {problem}")
+        return untested(w.size, n_permutations, method, problem)
     _, group, size = np.unique(stratum[known], return_inverse=True, return_counts=True)
     _, value = np.unique(label[known], return_inverse=True)
     first = np.full(size.size, -1)
     first[group] = value
     moves = np.bincount(group, weights=value != first[group], minlength=size.size) > 0
-    moves &= _varies(w, group, size.size)
+    moves &= varies(w, group, size.size)
     if not moves.any():
         reason = "trait and fitness vary together within no stratum"
-        return _untested(w.size, n_permutations, f"{method}; not tested: {reason}")
+        return untested(w.size, n_permutations, method, reason)
     counts = np.bincount(value)
     relative = w / w.mean()
 
@@ -134,15 +135,9 @@ def permute_labels(
         mean = np.bincount(value, weights=given) / counts
         return float((counts * (mean - 1) ** 2).sum() / given.size)
 
-    moving = np.flatnonzero(moves[group])
-    moving = moving[np.argsort(group[moving], kind="stable")]
-    observed, null = between(relative), np.empty(n_permutations)
-    drawn = relative.copy()
-    for k in range(n_permutations):
-        # Sorting random keys that lie between a stratum's number and the next stays within strata.
-        order = np.argsort(group[moving] + rng.random(moving.size))
-        drawn[moving] = relative[moving[order]]
-        null[k] = between(drawn)
+    observed = between(relative)
+    drawn = exchanges(relative, group, moves, rng=rng, n=n_permutations)
+    null = np.array([between(given) for given in drawn])
     p = (1 + int((null >= observed - _TIE * max(observed, 1e-300)).sum())) / (1 + n_permutations)
     n_strata = int(moves.sum())
     return PermutationTest(
@@ -150,13 +145,6 @@ def permute_labels(
         math.sqrt(p * (1 - p) / (1 + n_permutations)), w.size, n_strata, n_permutations,
         f"{method}; {n_permutations} permutations of fitness within {n_strata} strata",
     )  # fmt: skip
-
-
-def _varies(w: Floats, group: Ints, n_groups: int) -> NDArray[np.bool_]:
-    low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
-    np.minimum.at(low, group, w)
-    np.maximum.at(high, group, w)
-    return np.asarray(high > low)
 
 
 def _problem(label: Ints, w: Floats) -> str | None:
@@ -169,10 +157,3 @@ def _problem(label: Ints, w: Floats) -> str | None:
     if np.ptp(label) == 0:
         return "all models have the same value"
     return None
-
-
-def _untested(n: int, n_permutations: int, method: str) -> PermutationTest:
-    nothing = math.nan
-    return PermutationTest(
-        nothing, nothing, nothing, nothing, nothing, n, 0, n_permutations, method
-    )

@@ -12,8 +12,9 @@ a text that is no string is refused.
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
 
@@ -26,7 +27,7 @@ from lineage.model import Estimate
 
 __all__ = [
     "MAX_CHARACTERS", "TextResemblance", "length_ratio", "row_cosine", "term_counts",
-    "text_resemblance", "tf_idf",
+    "text_distance", "text_resemblance", "tf_idf",
 ]  # fmt: skip
 
 Ints = NDArray[np.int64]
@@ -44,7 +45,7 @@ N_BUCKETS = 1 << 20
 _WORD = re.compile(r"\w+")
 
 
-def term_counts(texts: Sequence[str | None], *, n_buckets: int = N_BUCKETS) -> csr_array:
+def term_counts(texts: Iterable[str | None], *, n_buckets: int = N_BUCKETS) -> csr_array:
     """How often each text uses each bucket of words, shape (n, n_buckets).
 
     Words are runs of letters, digits and underscores, in lower case, hashed with CRC-32 of their
@@ -53,8 +54,8 @@ def term_counts(texts: Sequence[str | None], *, n_buckets: int = N_BUCKETS) -> c
     Parameters
     ----------
     texts
-        Plain texts, read up to `MAX_CHARACTERS`; None is a missing text and has an empty row, as
-        has one without words.
+        Plain texts, one held at a time and read up to `MAX_CHARACTERS`; None is a missing text and
+        has an empty row, as has one without words.
     n_buckets
         Number of buckets.
 
@@ -73,7 +74,7 @@ def term_counts(texts: Sequence[str | None], *, n_buckets: int = N_BUCKETS) -> c
     """
     if n_buckets < 1:
         raise ValueError(f"at least one bucket: {n_buckets}")
-    start, column, times = [0], list[int](), list[int]()
+    start, column, times = [0], array("q"), array("d")
     for text in texts:
         if text is not None:
             if not isinstance(text, str):
@@ -83,12 +84,12 @@ def term_counts(texts: Sequence[str | None], *, n_buckets: int = N_BUCKETS) -> c
             for word, count in words.items():
                 # Half a surrogate pair is no Unicode, but the Hub has seen it.
                 buckets[crc32(word.encode("utf-8", "surrogatepass")) % n_buckets] += count
-            column += buckets.keys()
-            times += buckets.values()
+            column.extend(buckets.keys())
+            times.extend(buckets.values())
         start.append(len(column))
     return csr_array(
-        (np.array(times, dtype=np.float64), np.array(column, dtype=np.int64), np.array(start)),
-        shape=(len(texts), n_buckets),
+        (np.array(times), np.array(column, dtype=np.int64), np.array(start)),
+        shape=(len(start) - 1, n_buckets),
     )
 
 
@@ -132,6 +133,37 @@ def row_cosine(weights: csr_array, a: Ints, b: Ints) -> Floats:
     some = np.diff(weights.indptr) > 0
     # Rounding may carry equal rows past 1.
     return np.where(some[a] & some[b], np.minimum(cosine, 1.0), np.nan)
+
+
+def text_distance(weights: csr_array, cluster: Ints, *, level: float = 0.95) -> Estimate:
+    """Mean distance, one less the cosine, of two texts drawn at random, with its interval.
+
+    A mean over pairs: to first order its error is twice that of the mean, over texts, of each
+    text's distance to all others (Hoeffding 1948, Ann Math Stat 19:293), which is clustered.
+
+    Parameters
+    ----------
+    weights : (n, n_buckets)
+        From :func:`tf_idf`; empty rows take no part.
+    cluster : (n,)
+        Independent group of each text.
+
+    Examples
+    --------
+    >>> weights = tf_idf(term_counts(["a b", "a b", "c d", "c d"]))
+    >>> round(text_distance(weights, np.arange(4)).value, 4)  # four of six pairs share no word
+    0.6667
+    """
+    written = np.diff(weights.indptr) > 0
+    rows = weights[np.flatnonzero(written)]
+    n = rows.shape[0]
+    alike = (rows @ np.asarray(rows.sum(axis=0)).ravel() - 1) / max(n - 1, 1)
+    found = clustered_mean(
+        np.clip(1 - alike, 0.0, 1.0), cluster[written], "mean distance, 1 − cosine, of two texts",
+        level=level, bounds=(0, 1),
+    )  # fmt: skip
+    low, high = found.value - 2 * (found.value - found.low), 2 * found.high - found.value
+    return replace(found, low=float(np.maximum(low, 0.0)), high=float(np.minimum(high, 1.0)))
 
 
 def length_ratio(

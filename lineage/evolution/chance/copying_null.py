@@ -6,19 +6,26 @@ of every figure of selection here is therefore the observed Hub grown anew: the 
 same days with the same numbers of parents and the same traits, but with parents chosen by the law
 of attention of :mod:`lineage.evolution.chance.attachment`, blind to traits. Its parameters come
 from the observed pedigree (:mod:`lineage.evolution.chance.attachment_fit`).
+
+A law fitted to a pedigree has taken up what chance made of its opportunity: held against that law,
+the opportunity is never surprising. Its p-value is therefore that of the part that the fit cannot
+take up: of √I less its regression, over the replicates, on the slopes of their likelihood at the
+law. Robins, van der Vaart & Ventura (2000), J Am Stat Assoc 95:1143: p-values of a statistic that
+goes with the score are conservative, of one that does not they are uniform. Figures of traits do
+not go with it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineage.evolution.chance.attachment import Attachment, copy_parents
-from lineage.evolution.chance.attachment_fit import birth_order
+from lineage.evolution.chance.attachment_fit import birth_order, law_score
 from lineage.evolution.selection.differentials import MIN_MODELS
 from lineage.evolution.selection.fitness import children_within
 from lineage.graph import LineageGraph
@@ -61,7 +68,8 @@ class CopyingNull:
         S = Cov(w, z), i = S/σ_z, and the gradient β on standardised traits, by name of the trait;
         two-sided p-values.
     opportunity
-        I = Var(W)/W̄²; its `expected` is the opportunity that chance gives. Upper p-value.
+        I = Var(W)/W̄²; its `expected` is the opportunity that chance gives. Upper p-value, free of
+        the law's having been fitted to the same pedigree.
     poisson_opportunity
         1/W̄, what chance would give if all models were equally attractive all the time.
     """
@@ -101,8 +109,7 @@ def copying_null(
         can choose and be chosen.
     attachment
         The law of attention, as a rule from
-        :func:`lineage.evolution.chance.attachment_fit.fit_attachment`. That it was fitted to the
-        same pedigree is not accounted for.
+        :func:`lineage.evolution.chance.attachment_fit.fit_attachment` to the same pedigree.
     rng
         Source of the replicates.
     until_day
@@ -132,11 +139,14 @@ def copying_null(
     start = np.concatenate(([0], np.cumsum(n_parents)))
     weight = np.ones(int(start[-1]))
 
-    def fitness(parents: Ints) -> Floats:
-        grown = LineageGraph(ids, start, parents, weight)
-        return children_within(grown, day, until_day, window_days).values
+    def grown(parents: Ints) -> LineageGraph:
+        return LineageGraph(ids, start, parents, weight)
 
-    observed = fitness(parent[usable][np.argsort(child[usable], kind="stable")])
+    def fitness(hub: LineageGraph) -> Floats:
+        return children_within(hub, day, until_day, window_days).values
+
+    own = grown(parent[usable][np.argsort(child[usable], kind="stable")])
+    observed = fitness(own)
     z = np.array([values[order] for values in traits.values()]).reshape(len(traits), order.size)
     takes_part = np.isfinite(observed) & np.isfinite(z).all(axis=0)
     figures = _Figures(z[:, takes_part])
@@ -146,11 +156,13 @@ def copying_null(
         return _untested(tuple(traits), reason, int(takes_part.sum()), level)
     value = figures(observed[takes_part])
     at_once = max(1, _MODELS_AT_ONCE // order.size)
-    rows = []
+    rows, scores = [], []
     for first in range(0, n_replicates, at_once):
         n_copies = min(at_once, n_replicates - first)
-        grown = copy_parents(day, n_parents, attachment, rng, n_copies=n_copies)
-        rows += [figures(fitness(one)[takes_part]) for one in grown.reshape(n_copies, -1)]
+        drawn = copy_parents(day, n_parents, attachment, rng, n_copies=n_copies)
+        for hub in map(grown, drawn.reshape(n_copies, -1)):
+            rows.append(figures(fitness(hub)[takes_part]))
+            scores.append(law_score(hub, day, attachment))
     null = np.array(rows)
     law = (
         f"copying null: parents redrawn blind to traits, α {attachment.strength:.3g}, "
@@ -165,8 +177,33 @@ def copying_null(
         dict(zip(traits, found[k * len(traits) : (k + 1) * len(traits)], strict=True))
         for k in range(len(names))
     ]
+    own_score = law_score(own, day, attachment)
+    p_value = _beyond_the_fit(float(value[-1]), null[:, -1], own_score, np.array(scores))
+    found[-1] = replace(found[-1], p_value=p_value)
     poisson = float(1 / observed[takes_part].mean())
     return CopyingNull(by_figure[0], by_figure[1], by_figure[2], found[-1], poisson)
+
+
+def _beyond_the_fit(value: float, null: Floats, score: Floats, scores: Floats) -> float:
+    """Upper p-value of √I less what the scores of the law foretell of it.
+
+    Each replicate is held against what the others foretell of it, as the observed Hub is.
+    """
+    drawn = np.isfinite(null)
+    if not drawn.any():
+        return math.nan
+    root, design = np.sqrt(null[drawn]), np.column_stack([np.ones(drawn.sum()), scores[drawn]])
+    unit = np.abs(design).max(axis=0)
+    unit = np.where(unit > 0, unit, 1.0)
+    solver = np.linalg.pinv(design / unit)
+    leverage = np.einsum("ij,ji->i", design / unit, solver)
+    if (leverage > 1 - _ROUNDING).any():  # too few replicates to tell what the fit takes up
+        solver, leverage = np.zeros_like(solver), np.zeros_like(leverage)
+    coefficient = solver @ root
+    away = (root - design / unit @ coefficient) / (1 - leverage)
+    observed = math.sqrt(value) - float(np.append(1.0, score) / unit @ coefficient)
+    scale = _ROUNDING * max(math.sqrt(value), float(root.max()))
+    return (1 + int((away >= observed - scale).sum())) / (1 + root.size)
 
 
 class _Figures:

@@ -28,12 +28,14 @@ from lineage.evolution.chance.rules import (
 from lineage.evolution.traits import Population
 from lineage.graph import LineageGraph
 
-__all__ = ["SimulatedHub", "simulate_hub"]
+__all__ = ["MONTH_DAYS", "SimulatedHub", "simulate_hub"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_MONTH_DAYS = 30.436875
+MONTH_DAYS = 30.436875
+"""Days of the months in which a trend is counted."""
+
 _LOG_CEILING = 4.0  # selection saturates at ±4, a factor of 55 either way
 _MODELS_PER_PARENT = 10  # a merge of K needs 10 (K − 1) models to choose from
 _MAX_PARENTS = 8
@@ -183,7 +185,7 @@ class _Brood:
         self.additive = rng.standard_normal((n_traits, n))
         self.phenotype = rng.standard_normal((n_traits, n))
         self.deviation = np.empty((n_traits, n))  # of the phenotype from its trend
-        self.trend = (born_day - born_day[0]) / _MONTH_DAYS
+        self.trend = (born_day - born_day[0]) / MONTH_DAYS
         self.log_attention = np.zeros(n)
         for j, law in enumerate(rules.traits):
             variance = np.array([1.0, law.finetune_variance, 0.0, law.merge_variance])

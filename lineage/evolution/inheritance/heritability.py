@@ -6,7 +6,9 @@ else makes parent and child alike (Falconer & Mackay 1996; Lynch & Walsh 1998, c
 single parent of share 1 (a fine-tune) nothing is halved by meiosis: b then estimates the *broad*
 heritability and whatever else lineage carries along, such as size and architecture.
 
-:func:`heritability` and :func:`heritability_bootstrap` take founders as the independent units;
+:func:`heritability_jackknife` takes founders as the independent units and is what is reported of
+a Hub. :func:`heritability` has the sandwich error that is printed elsewhere, and
+:func:`heritability_bootstrap` the founder bootstrap: with many founders of like weight all agree.
 :func:`within_founder_heritability` leaves out all that founders differ in. Those for independent
 pairs are in :mod:`lineage.evolution.inheritance.textbook`. :func:`from_one_parent` and
 :func:`corrected_for_attenuation` turn a slope into h² where only one parent was measured, or
@@ -21,6 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage.evolution.clusters import cluster_bootstrap, student_interval, untrusted
+from lineage.evolution.jackknife import (
+    contributions,
+    jackknife,
+    left_out,
+    partial_slope,
+    sign_flip_p_value,
+)
 from lineage.model import Estimate
 
 __all__ = [
@@ -30,6 +39,7 @@ __all__ = [
     "from_one_parent",
     "heritability",
     "heritability_bootstrap",
+    "heritability_jackknife",
     "slope_problem",
     "within_founder_heritability",
 ]
@@ -43,8 +53,8 @@ MIN_CLUSTERS = 2
 _CR1 = (
     "parent–offspring regression on the weighted mid-parent, CR1 cluster-robust SE, t with G−1 df"
 )
-_BOOTSTRAP = "parent–offspring regression on the weighted mid-parent"
-_WITHIN = "parent–offspring regression within founders (each founder its own intercept), CR1 SE"
+_SLOPE = "parent–offspring regression on the weighted mid-parent"
+_WITHIN = "parent–offspring regression within founders (each founder its own intercept)"
 _ROUNDING = 1e-12  # share of the scale below which a spread is rounding, not variation
 
 
@@ -84,8 +94,58 @@ def heritability(
     return _clustered(x, y, cluster, level, _CR1)
 
 
+def heritability_jackknife(
+    child: Floats,
+    mid_parent: Floats,
+    cluster: Ints,
+    *,
+    rng: np.random.Generator,
+    stratum: Ints | None = None,
+    held: Floats | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """The same slope with the interval of a jackknife over founders, which few of them do not fool.
+
+    The interval is for the slope of *Hubs that grow by the same law with other founders*. That of
+    the sandwich is too narrow for it where a few founders have most models
+    (:mod:`lineage.evolution.jackknife`), and too wide for the slope among just these parents.
+
+    Parameters
+    ----------
+    child, mid_parent, cluster : (n,)
+        As for :func:`heritability`.
+    rng
+        Source of the flips of the p-value; the interval does not depend on it.
+    stratum : (n,)
+        Stratum of each child, such as its month of birth: the slope is that within strata, each
+        with its own intercept.
+    held : (n, c)
+        What is held besides, such as the parents' day of birth; pairs with a NaN are left out.
+
+    Returns
+    -------
+    Estimate
+        NaN with the reason in `method` when fewer than 3 pairs or 2 groups remain, the mid-parents
+        do not vary, or do so within one group only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, y = np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.0, 1.0, 1.0, 2.0])
+    >>> found = heritability_jackknife(y, x, np.arange(4), rng=np.random.default_rng(1))
+    >>> round(found.value, 6), round(found.low, 3), round(found.high, 3)
+    (0.6, 0.206, 0.994)
+    """
+    return _jackknifed(child, mid_parent, cluster, rng, stratum, held, level, _SLOPE)
+
+
 def within_founder_heritability(
-    child: Floats, mid_parent: Floats, founder: Ints, *, level: float = 0.95
+    child: Floats,
+    mid_parent: Floats,
+    founder: Ints,
+    *,
+    rng: np.random.Generator,
+    level: float = 0.95,
 ) -> Estimate:
     """Slope of offspring on mid-parent within founders: each founder has its own intercept.
 
@@ -93,13 +153,12 @@ def within_founder_heritability(
     alike without being inherited from the one by the other; here it falls out. Child and
     mid-parent are taken as differences from their founder's means (the fixed-effect estimator;
     Wooldridge 2010, *Econometric Analysis of Cross Section and Panel Data*, §10.5). The interval
-    is that of :func:`heritability` with founders as groups; intercepts cost no degrees of freedom
-    as they lie within groups.
+    is that of :func:`heritability_jackknife` with founders as groups.
 
     Parameters
     ----------
-    child, mid_parent : (n,)
-        As for :func:`heritability`.
+    child, mid_parent, rng
+        As for :func:`heritability_jackknife`.
     founder : (n,)
         Founder of each child. One with a single measured pair says nothing and is left out of `n`
         and `n_clusters`.
@@ -108,19 +167,15 @@ def within_founder_heritability(
     --------
     >>> import numpy as np
     >>> x, y = np.array([0.0, 2.0, 10.0, 12.0]), np.array([0.0, 1.0, 30.0, 31.0])
-    >>> within_founder_heritability(y, x, np.array([0, 0, 1, 1])).value
+    >>> rng = np.random.default_rng(1)
+    >>> within_founder_heritability(y, x, np.array([0, 0, 1, 1]), rng=rng).value
     0.5
     """
     x, y, founder = _pairs(child, mid_parent, founder)
     _, group, size = np.unique(founder, return_inverse=True, return_counts=True)
     several = size[group] > 1
-    x, y, founder, group = x[several], y[several], founder[several], group[several]
-    # Rounding of large means must not pass for variation within founders.
-    reach = float(np.abs(x).max(initial=0.0))
-    dx = x - (np.bincount(group, weights=x, minlength=size.size) / size)[group]
-    dy = y - (np.bincount(group, weights=y, minlength=size.size) / size)[group]
-    dx = np.where(np.abs(dx) > _ROUNDING * reach, dx, 0.0)
-    return _clustered(dx, dy, founder, level, _WITHIN)
+    x, y, founder = x[several], y[several], founder[several]
+    return _jackknifed(y, x, founder, rng, founder, None, level, _WITHIN)
 
 
 def heritability_bootstrap(
@@ -153,11 +208,11 @@ def heritability_bootstrap(
     ValueError
         If an error variance is negative.
     """
-    method = _BOOTSTRAP
+    method = _SLOPE
     if error_variance is not None:
         if (error_variance < 0).any():
             raise ValueError("the variance of a measurement error must not be negative")
-        method = f"{_BOOTSTRAP}, corrected for its measurement error"
+        method = f"{_SLOPE}, corrected for its measurement error"
         mid_parent = np.where(np.isfinite(error_variance), mid_parent, np.nan)
         error_variance = error_variance[np.isfinite(child) & np.isfinite(mid_parent)]
     x, y, cluster = _pairs(child, mid_parent, cluster)
@@ -253,6 +308,29 @@ def _clustered(x: Floats, y: Floats, cluster: Ints, level: float, method: str) -
     factor = n_clusters / (n_clusters - 1) * (n - 1) / (n - 2)
     error = float(np.sqrt(factor * (scores @ scores)) / sxx)
     return student_interval(slope, error, n_clusters - 1, n, n_clusters, level, method)
+
+
+def _jackknifed(
+    child: Floats,
+    mid_parent: Floats,
+    cluster: Ints,
+    rng: np.random.Generator,
+    stratum: Ints | None,
+    held: Floats | None,
+    level: float,
+    method: str,
+) -> Estimate:
+    held = np.empty((child.size, 0)) if held is None else held
+    both = np.isfinite(np.column_stack([child, mid_parent, held])).all(axis=1)
+    x, y, cluster = mid_parent[both], child[both], cluster[both]
+    n_clusters = np.unique(cluster).size
+    problem = slope_problem(x, n_clusters)
+    if problem:
+        return untrusted(x.size, level, method, problem, n_clusters)
+    columns = np.column_stack([y, x, held[both]])
+    sums = left_out(columns, cluster, None if stratum is None else stratum[both])
+    p_value = sign_flip_p_value(contributions(sums), rng=rng)
+    return jackknife(partial_slope(sums.products), x.size, level, method, p_value)
 
 
 def _divided(slope: Estimate, by: float, words: str) -> Estimate:

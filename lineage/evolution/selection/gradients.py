@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,15 @@ from scipy.optimize import brentq
 from scipy.stats import f as fisher_f
 from scipy.stats import ncf
 
-from lineage.evolution.clusters import (
-    student_interval,
-    too_few_clusters,
-    untrusted,
-    vector_bootstrap,
-    with_bootstrap_words,
+from lineage.evolution.clusters import student_interval, too_few_clusters, untrusted
+from lineage.evolution.jackknife import (
+    LeftOut,
+    contributions,
+    jackknife,
+    left_out,
+    sign_flip_p_value,
 )
-from lineage.evolution.selection.differentials import selection_differential, selection_intensity
+from lineage.evolution.selection.differentials import differential_jackknife, intensity_jackknife
 from lineage.evolution.selection.fitness import Fitness
 from lineage.evolution.selection.gradient_terms import (
     Cases,
@@ -52,9 +53,9 @@ __all__ = [
     "LinearGradients",
     "QuadraticGradients",
     "linear_gradients",
-    "linear_gradients_bootstrap",
+    "linear_gradients_jackknife",
     "quadratic_gradients",
-    "quadratic_gradients_bootstrap",
+    "quadratic_gradients_jackknife",
     "robertson_covariances",
 ]
 
@@ -78,8 +79,7 @@ class LinearGradients:
         R², the share of the variance of relative fitness that the fit explains. Its interval is
         that of the population's share by the noncentral F distribution (Steiger 2004, Psychol
         Methods 9:164), widened where that misses the sample's own; `p_value` is the F test of no
-        selection on any of the traits. None beside bootstrap intervals: a resample holds models
-        twice and overstates it.
+        selection on any of the traits. None beside jackknife intervals.
     scale
         ``sd`` or ``raw``.
     """
@@ -119,9 +119,9 @@ def linear_gradients(
     """Linear gradients with the classical error of least squares.
 
     ``β = P⁻¹ Cov(w, z)``: regression of relative fitness on all traits at once. The intervals take
-    the models as independent and the residuals as alike, neither of which holds for related
-    models or counts; :func:`linear_gradients_bootstrap` needs neither. They are the errors that
-    studies of selection print.
+    the models as independent and the residuals as alike, as studies of selection of birds do. Of
+    models of a Hub neither holds, nor their p-values: :func:`linear_gradients_jackknife` needs
+    neither.
 
     Parameters
     ----------
@@ -169,41 +169,43 @@ def linear_gradients(
     return LinearGradients(dict(zip(cases.names, beta, strict=True)), explained, scale)
 
 
-def linear_gradients_bootstrap(
+def linear_gradients_jackknife(
     traits: Mapping[str, Floats],
     fitness: Fitness,
     cluster: Ints,
     *,
     rng: np.random.Generator,
+    month: Ints | None = None,
     scale: Scale = "sd",
     level: float = 0.95,
-    n_resamples: int = 2000,
 ) -> LinearGradients:
-    """The same gradients with the percentile intervals of a bootstrap over founders.
+    """The same gradients with the intervals and p-values of a jackknife over founders.
 
-    Each resample is standardised and made relative by its own moments. A few founders have most
-    models: on simulated neutral Hubs these intervals cried selection in 5–12 % at the level .05
-    (35–41 % under a trend nobody removed), see
-    :func:`~lineage.evolution.selection.average_gradients.average_gradients`.
+    Without a founder, traits are standardised and fitness is made relative by the moments of the
+    others.
 
     Parameters
     ----------
     traits, fitness, scale, level
         As for :func:`linear_gradients`, and the same errors.
     cluster : (n,)
-        Founder of each model; resampled whole.
+        Founder of each model; left out whole.
     rng
-        Source of the resamples, the same for all gradients of one call.
+        Source of the flips of the p-values; the intervals do not depend on it.
+    month : (n,)
+        Month of each model's birth. With it all covariances, and the standard deviations, are
+        those among models of one month: a trend of the field is no selection.
 
     Returns
     -------
     LinearGradients
-        NaN also with fewer than 3 founders, or where more than a tenth of the resamples leave a
-        gradient undefined (traits that vary within one founder only).
+        NaN also with fewer than 3 founders, or where a gradient is undefined without one of them
+        (a trait that varies within one founder only). :mod:`lineage.evolution.jackknife` has the
+        errors and their degrees of freedom.
     """
     cases = complete_cases(traits, fitness)
-    method = f"linear selection gradient ({scale}); {cases.note}"
-    beta = _bootstrap(cases, linear_terms(cases), cluster, rng, scale, level, n_resamples, method)
+    method = f"linear selection gradient ({scale}){_among(month)}; {cases.note}"
+    beta = _jackknifed(cases, linear_terms(cases), cluster, rng, month, scale, level, method)
     return LinearGradients(dict(zip(cases.names, beta, strict=True)), None, scale)
 
 
@@ -238,25 +240,23 @@ def quadratic_gradients(
     return _by_pair(cases.names, gamma, scale)
 
 
-def quadratic_gradients_bootstrap(
+def quadratic_gradients_jackknife(
     traits: Mapping[str, Floats],
     fitness: Fitness,
     cluster: Ints,
     *,
     rng: np.random.Generator,
+    month: Ints | None = None,
     scale: Scale = "sd",
     level: float = 0.95,
-    n_resamples: int = 2000,
 ) -> QuadraticGradients:
-    """The same gradients with the percentile intervals of a bootstrap over founders.
+    """The same gradients with the intervals and p-values of a jackknife over founders.
 
-    Parameters as for :func:`linear_gradients_bootstrap`.
+    Parameters as for :func:`linear_gradients_jackknife`.
     """
     cases = complete_cases(traits, fitness)
-    method = f"quadratic selection gradient ({scale}); {cases.note}"
-    gamma = _bootstrap(
-        cases, second_order_terms(cases), cluster, rng, scale, level, n_resamples, method
-    )
+    method = f"quadratic selection gradient ({scale}){_among(month)}; {cases.note}"
+    gamma = _jackknifed(cases, second_order_terms(cases), cluster, rng, month, scale, level, method)
     return _by_pair(cases.names, gamma, scale)
 
 
@@ -266,15 +266,15 @@ def robertson_covariances(
     cluster: Ints,
     *,
     rng: np.random.Generator,
+    month: Ints | None = None,
     scale: Scale = "sd",
     level: float = 0.95,
-    n_resamples: int = 2000,
 ) -> dict[str, Estimate]:
     """Selection on each trait by every path, ``Cov(w, z)``, over the models the gradients use.
 
     Beside β, which holds the other traits, this is the total: the difference is selection on
     correlated traits (Robertson 1966; ``β = P⁻¹ Cov(w, z)``). See
-    :func:`lineage.evolution.selection.differentials.selection_differential`.
+    :func:`lineage.evolution.selection.differentials.differential_jackknife`.
 
     Parameters
     ----------
@@ -282,14 +282,16 @@ def robertson_covariances(
         ``sd``: the standardised differential i; ``raw``: S in units of the trait.
     """
     cases = complete_cases(traits, fitness)
-    statistic = selection_intensity if scale == "sd" else selection_differential
+    statistic = intensity_jackknife if scale == "sd" else differential_jackknife
     shared = Fitness(fitness.name, np.where(cases.complete, fitness.values, np.nan), fitness.method)
     return {
-        name: statistic(
-            traits[name], shared, cluster, rng=rng, level=level, n_resamples=n_resamples
-        )
+        name: statistic(traits[name], shared, cluster, rng=rng, month=month, level=level)
         for name in cases.names
     }
+
+
+def _among(month: Ints | None) -> str:
+    return "" if month is None else " among models of one month"
 
 
 def _by_pair(names: tuple[str, ...], gamma: Sequence[Estimate], scale: Scale) -> QuadraticGradients:
@@ -369,53 +371,61 @@ def _explained(share: float, n: int, p: int, level: float, note: str) -> Estimat
     )  # fmt: skip
 
 
-def _bootstrap(
+def _jackknifed(
     cases: Cases,
     terms: Terms,
     cluster: Ints,
     rng: np.random.Generator,
+    month: Ints | None,
     scale: Scale,
     level: float,
-    n_resamples: int,
     method: str,
 ) -> list[Estimate]:
-    """Gradients of resampled founders: only sums of products over founders are re-added."""
+    """Gradients without each founder in turn, from sums of products alone."""
     labels, group = founder_groups(cluster, cases)
     n, n_clusters, m = cases.n, labels.size, len(terms.factor)
     problem = gradient_problem(cases, terms.design.shape[1]) or too_few_clusters(n_clusters)
     if problem:
-        method = with_bootstrap_words(method, level, n_resamples)
         return [untrusted(n, level, method, problem, n_clusters)] * m
     require_independent(cases, terms)
-    rows = np.column_stack([np.ones(n), terms.design, cases.fitness])
-    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
-    sums = np.stack([rows[own].T @ rows[own] for own in members])
-    unit = _unit(cases, terms, scale)
+    columns = np.column_stack([terms.design, cases.fitness])
+    sums = left_out(columns, group, None if month is None else month[cases.complete])
+    p_values = [
+        sign_flip_p_value(contributions(_first(sums, place)), rng=rng)
+        for place in range(terms.design.shape[1] - m, terms.design.shape[1])
+    ]
     power = terms.power if scale == "sd" else np.zeros_like(terms.power)
-    return vector_bootstrap(
-        sums, lambda summed: unit * _solved(summed, power),
-        n=n, rng=rng, level=level, n_resamples=n_resamples, method=method,
-    )  # fmt: skip
+    found = _unit(cases, terms, scale) * _solved(sums, power)
+    return [
+        jackknife(values, n, level, method, p_value)
+        for values, p_value in zip(found.T, p_values, strict=True)
+    ]
 
 
-def _solved(sums: Floats, power: Floats) -> Floats:
-    """Last coefficients of least squares from sums of products, shape (B, m); NaN if singular.
+def _first(sums: LeftOut, place: int) -> LeftOut:
+    """The same sums with fitness first and the term of this place second."""
+    last = sums.own.shape[-1] - 1
+    order = np.array([last, place, *(i for i in range(last) if i != place)])
+    both = (slice(None), order[:, None], order)
+    return replace(sums, products=sums.products[both], own=sums.own[both])
 
-    `sums` (B, p + 2, p + 2) are those of (1, terms, W); the first k terms are the traits, whose
-    standard deviations in the resample multiply each coefficient as often as `power` says.
+
+def _solved(sums: LeftOut, power: Floats) -> Floats:
+    """Last coefficients of least squares, shape (1 + G, m); NaN if singular.
+
+    The columns are the terms and W; the first k terms are the traits, whose standard deviations
+    among those that remain multiply each coefficient as often as `power` says.
     """
     m, k = power.shape
-    n, mean = sums[:, 0, 0], sums[:, 0, :] / sums[:, :1, 0]
-    about = sums - n[:, None, None] * mean[:, :, None] * mean[:, None, :]
-    own = np.diagonal(about, axis1=1, axis2=2)[:, 1:-1]
-    usable = (own > _SINGULAR * n[:, None]).all(axis=1) & (mean[:, -1] > 0) & (n > 1)
+    about, mean = sums.products, sums.mean[:, -1]
+    own = np.diagonal(about, axis1=1, axis2=2)[:, :-1]
+    usable = (own > _SINGULAR * sums.n[:, None]).all(axis=1) & (mean > 0) & (sums.free > 0)
     root = np.sqrt(np.where(usable[:, None], own, 1.0))
-    alike = about[:, 1:-1, 1:-1] / root[:, :, None] / root[:, None, :]
+    alike = about[:, :-1, :-1] / root[:, :, None] / root[:, None, :]
     alike[~usable] = np.eye(own.shape[1])
     usable &= np.linalg.eigvalsh(alike)[:, 0] > _SINGULAR
     alike[~usable] = np.eye(own.shape[1])
-    coefficient = np.linalg.solve(alike, (about[:, 1:-1, -1] / root)[..., None])[..., 0] / root
-    spread = root[:, :k] / np.sqrt(np.maximum(n - 1, 1.0))[:, None]
+    coefficient = np.linalg.solve(alike, (about[:, :-1, -1] / root)[..., None])[..., 0] / root
+    spread = root[:, :k] / np.sqrt(np.maximum(sums.free, 1.0))[:, None]
     scaled = coefficient[:, -m:] * np.prod(spread[:, None, :] ** power, axis=2)
-    relative = scaled / np.where(usable, mean[:, -1], 1.0)[:, None]
-    return np.where(usable[:, None], relative, np.nan)
+    return np.where(usable[:, None], scaled / np.where(usable, mean, 1.0)[:, None], np.nan)

@@ -30,10 +30,12 @@ from lineage.pipeline.behaviour.results import (
     load_result,
     save_result,
 )
+from lineage.pipeline.behaviour.run_record import recorded
 from lineage.pipeline.behaviour.staging import require_suitable, stage
-from lineage.pipeline.behaviour.study import Observed, read_register, study
+from lineage.pipeline.behaviour.study import Observed, Register, read_register, study
 from lineage.pipeline.located import LocatedModel, ModelReader, locate_folder, locate_on_hub
 from lineage.pipeline.progress import talk
+from lineage.pipeline.verdicts import keep_behaviour
 from lineage.store.home import Home
 from lineage.store.reads import open_for_reading
 from lineage.store.snapshots import latest_snapshots
@@ -156,14 +158,27 @@ def behave(home: Home, names: Sequence[str], options: BehaveOptions) -> BehaveRe
     UsageError
         If there is no such device.
     HomeError
-        If results cannot be written.
+        If results cannot be written, or another command holds the register.
     HerdbookError
         If not one model could be run; says why the first could not.
     """
-    started = time.monotonic()
     prompts = options.prompts or own_prompts()
     register = read_register(home)  # before the hours of work, should it be damaged
     candidates = list(_candidates(home, names, prompts, options))
+    with recorded(home, len(candidates), prompts, options):
+        report = _behave(home, candidates, register, prompts, options)
+    keep_behaviour(home, report)
+    return report
+
+
+def _behave(
+    home: Home,
+    candidates: Sequence[_Candidate],
+    register: Register | None,
+    prompts: PromptSet,
+    options: BehaveOptions,
+) -> BehaveReport:
+    started = time.monotonic()
     rows: list[ModelRow] = []
     observed: dict[str, Observed] = {}
     n_run = 0
