@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow test-all check lint types layers docs pocket zoo bench bench-zoo bench-crawl bench-candidates bench-fingerprint bench-evolution fuzz clean
+.PHONY: help demo test test-slow test-all check lint types layers docs pocket zoo bench bench-zoo bench-crawl bench-candidates bench-fingerprint bench-evolution bench-explorer fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ bench-evolution: $(VENV)/.installed ## A⁻¹ of 3 million models, animal models
 	$(BIN)/python -m benchmarks.evolution.relatedness
 	$(BIN)/python -m benchmarks.evolution.simulator
 	$(BIN)/python -m benchmarks.evolution.coverage
+
+bench-explorer: $(VENV)/.installed ## publish, serve and browse a simulated register of 3 million models (half an hour)
+	@$(BIN)/python -m benchmarks.explorer.browse || test $$? -eq 77
 
 fuzz: $(VENV)/.installed-test ## a million hostile inputs for every parser, as one would every night
 	nice -n 10 $(BIN)/python -m tests.fuzz.run --cases 1000000 --jobs 2 --save fuzz-found

@@ -2,8 +2,8 @@
 
 It answers what the unmodified Hub client asks for models: listings, details, trees, references,
 commits, paths, and files with byte ranges. What it says of a repository comes from
-:mod:`crawler.hub_folder` and :mod:`crawler.hub_metadata`. On request it fails the way real
-servers do (:class:`Faults`).
+:mod:`crawler.hub_folder` and :mod:`crawler.hub_metadata`. On request it serves data sets that can
+be written (:mod:`crawler.hub_datasets`), and fails the way real servers do (:class:`Faults`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from crawler.errors import NotFoundError
+from crawler.hub_datasets import DatasetHub
 from crawler.hub_folder import HostedFile, HostedRepo, HubFolder, digests_of
 from crawler.hub_http import (
     Faults,
@@ -315,6 +316,7 @@ def make_app(
     faults: Faults = Faults(),  # noqa: B008 - frozen
     vanish: bool = False,
     accepted_tokens: Collection[str] = (),
+    datasets: DatasetHub | None = None,
 ) -> Starlette:
     """Build the application that serves `folder`.
 
@@ -328,6 +330,8 @@ def make_app(
         Hide the repositories that ``hub.json`` says vanish.
     accepted_tokens
         Bearer tokens that may read gated repositories.
+    datasets
+        Data sets that are served, and can be written, beside the models.
 
     Raises
     ------
@@ -337,8 +341,9 @@ def make_app(
         Its ``hub.json`` cannot be used.
     """
     hub = _Hub(HubFolder(folder, vanish=vanish), faults, accepted_tokens)
+    models = Route("/{path:path}", hub.answer, methods=["GET", "HEAD", "POST"])
     return Starlette(
-        routes=[Route("/{path:path}", hub.answer, methods=["GET", "HEAD", "POST"])],
+        routes=[*(datasets.routes() if datasets else ()), models],
         middleware=[Middleware(Limits, faults=faults)],
         exception_handlers={Refusal: refuse},
     )
@@ -387,6 +392,7 @@ def serve(
     faults: Faults = Faults(),  # noqa: B008 - frozen
     vanish: bool = False,
     accepted_tokens: Collection[str] = (),
+    datasets: DatasetHub | None = None,
 ) -> None:
     """Serve `folder` until interrupted; the parameters are those of :func:`make_app`.
 
@@ -395,7 +401,9 @@ def serve(
     OSError
         The port is taken, or the host is not this machine's.
     """
-    app = make_app(folder, faults=faults, vanish=vanish, accepted_tokens=accepted_tokens)
+    app = make_app(
+        folder, faults=faults, vanish=vanish, accepted_tokens=accepted_tokens, datasets=datasets
+    )
     with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
         _Server(app).run(sockets=[listener])
 
@@ -407,6 +415,7 @@ def running_hub(
     faults: Faults = Faults(),  # noqa: B008 - frozen
     vanish: bool = False,
     accepted_tokens: Collection[str] = (),
+    datasets: DatasetHub | None = None,
 ) -> Iterator[str]:
     """Serve `folder` from a thread on a free port of this machine; yields the endpoint.
 
@@ -417,7 +426,9 @@ def running_hub(
     RuntimeError
         The server did not start.
     """
-    app = make_app(folder, faults=faults, vanish=vanish, accepted_tokens=accepted_tokens)
+    app = make_app(
+        folder, faults=faults, vanish=vanish, accepted_tokens=accepted_tokens, datasets=datasets
+    )
     with _listen("127.0.0.1", 0) as listener:
         server = _Server(app)
         thread = threading.Thread(target=server.run, args=([listener],), name="hub", daemon=True)

@@ -148,6 +148,7 @@ def _fill(connection: duckdb.DuckDBPyConnection) -> None:
         for position, (parent, weight, verdict, edge_grade, relation) in enumerate(parents):
             _insert(
                 connection, "edge", child=name, parent=parent, position=position,
+                child_pos=pos[name], parent_pos=pos.get(parent),
                 relation=relation, kind=kind if verdict != "contradicted" else None,
                 weight=weight, verdict=verdict, grade=edge_grade,
                 p_value=1e-12 if edge_grade == "inferred" else None, probability=None,

@@ -82,7 +82,9 @@ def test_lineage_draws_the_model_of_the_address(visit):
     assert 'data-id="other/base-b-tuned"' in text
     assert "merge_method: slerp" in text
     assert [button.label for button in app.download_button] == [
-        "Drawing (SVG)", "Edges (CSV)", "Models and edges (JSON)", "Recipe (YAML)",
+        "Drawing (SVG)", "Edges (CSV)", "Edges (Parquet)", "Models and edges (JSON)",
+        "Graph (GraphML)", "Tree (Newick)", "Network (extended Newick)", "Coloured tree (Nexus)",
+        "Recipe (YAML)",
     ]  # fmt: skip
     twin = app.dataframe[0].value
     assert list(twin["model"]) == [

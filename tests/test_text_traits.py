@@ -71,6 +71,8 @@ def test_words_are_counted_in_their_buckets() -> None:
     assert row[4, crc32("äö_1".encode()) % 1000] == 1
     assert counts.shape == (5, 1000)
     assert term_counts([], n_buckets=3).shape == (0, 3)
+    streamed = term_counts((text for text in ("A b", None)), n_buckets=1000)
+    assert streamed.toarray().sum(axis=1).tolist() == [2, 0]
 
 
 def test_words_of_one_bucket_are_counted_together() -> None:

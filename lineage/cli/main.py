@@ -11,7 +11,18 @@ from pathlib import Path
 
 from crawler.errors import CrawlError
 from lineage import __version__
-from lineage.cli import audit, behave, claims, explain, lewontin, questions, recipes, stages, watch
+from lineage.cli import (
+    audit,
+    behave,
+    claims,
+    explain,
+    lewontin,
+    online,
+    questions,
+    recipes,
+    stages,
+    watch,
+)
 from lineage.cli.ingest import add_ingest
 from lineage.cli.output import say
 from lineage.errors import HerdbookError
@@ -76,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     claims.register(adder.command, _json)
     lewontin.register(adder.command, _json)
     behave.register(adder.command, _json, _positive)
+    online.register(adder.command, _endpoint, _json)
     return parser
 
 
@@ -302,8 +314,8 @@ def _add_stages(adder: _Adder) -> None:
     _ignore_claims(measure)
     publish = adder.command(
         "publish",
-        "reconcile claims with findings and publish the database",
-        "herdbook publish --home smol",
+        "reconcile claims with findings and publish the database, here or on a Hub",
+        "herdbook publish --home smol --to hf://datasets/OWNER/NAME",
         stages.publish,
     )
     _ignore_claims(publish)
@@ -311,6 +323,19 @@ def _add_stages(adder: _Adder) -> None:
         "--accept-losses", action="store_true",
         help="publish even if the last crawl lost a share of models or metadata",
     )  # fmt: skip
+    publish.add_argument(
+        "--to", metavar="ADDRESS",
+        help="upload the publication to hf://datasets/OWNER/NAME; it is made anew only where a "
+        "stage has run since",
+    )  # fmt: skip
+    publish.add_argument(
+        "--revision", metavar="BRANCH", help="with --to: the branch (default: main)"
+    )
+    publish.add_argument(
+        "--dry-run", action="store_true", help="with --to: tell what would be sent"
+    )
+    _endpoint(publish)
+    _json(publish)
     run = adder.command(
         "run",
         "crawl, fingerprint, infer, measure and publish, doing only what is missing",
@@ -354,6 +379,10 @@ def _add_stages(adder: _Adder) -> None:
     serve.add_argument(
         "--vanish", action="store_true", help="hide what hub.json marks as vanishing"
     )
+    serve.add_argument(
+        "--datasets", type=Path, metavar="DIR",
+        help="serve data sets, too, kept in DIR; the token in $HF_TOKEN may write them",
+    )  # fmt: skip
     serve.add_argument(
         "--rate-limit-every", type=int, default=0, metavar="N",
         help="answer every N-th request with 429 and the Hub's rate headers (default: never)",
@@ -436,6 +465,11 @@ def _add_questions(adder: _Adder) -> None:
         questions.explore,
     )  # fmt: skip
     _port(explore, 8501)
+    explore.add_argument(
+        "--from", dest="source", metavar="ADDRESS",
+        help="first fetch the register from hf://datasets/OWNER/NAME[@REVISION]",
+    )  # fmt: skip
+    _endpoint(explore)
     status = adder.command(
         "status",
         "count models, fingerprints and problems, and list the last runs",

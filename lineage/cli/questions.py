@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from lineage.cli.online import fetch_into
 from lineage.cli.output import print_json, print_table, print_text
+from lineage.errors import UsageError
 
 __all__ = ["compare", "edges", "evaluate", "explore", "show", "status"]
 
@@ -92,6 +94,10 @@ def explore(options: argparse.Namespace) -> int:
     from lineage.store.publication import read_manifest
 
     home = Home(options.home)
+    if options.source is not None:
+        fetch_into(home, options.source, options.endpoint)
+    elif options.endpoint is not None:
+        raise UsageError("--endpoint goes with --from")
     read_manifest(home)
     print_text(f"explorer: http://localhost:{options.port}   (Ctrl-C stops it)")
     sys.stdout.flush()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 
+from lineage.cli import online
 from lineage.cli.output import print_json, print_text, say
 
 __all__ = ["crawl", "demo", "fingerprint", "infer", "measure", "parse", "publish", "run", "serve"]
@@ -100,28 +102,35 @@ def measure(options: argparse.Namespace) -> int:
     """``herdbook measure``."""
     from lineage.pipeline.measure import measure as stage
     from lineage.pipeline.reports import report_lines
+    from lineage.pipeline.verdicts import keep_verdicts
     from lineage.store.home import Home
 
-    report = stage(Home(options.home), ignore_claims=options.ignore_claims)
-    return _told(report_lines("measure", report))
+    home = Home(options.home)
+    report = stage(home, ignore_claims=options.ignore_claims)
+    judged = keep_verdicts(home, ignore_claims=options.ignore_claims)
+    return _told([*report_lines("measure", report), *report_lines("lewontin", judged)])
 
 
 def publish(options: argparse.Namespace) -> int:
     """``herdbook publish``."""
+    from lineage.errors import UsageError
     from lineage.pipeline.publish import publish as stage
     from lineage.pipeline.reports import report_lines
     from lineage.store.home import Home
 
-    return _told(
-        report_lines(
-            "publish",
-            stage(
-                Home(options.home),
-                ignore_claims=options.ignore_claims,
-                accept_losses=options.accept_losses,
-            ),
-        )
+    if options.to is not None:
+        return online.publish(options)
+    if options.revision is not None or options.dry_run or options.endpoint is not None:
+        raise UsageError("--revision, --dry-run and --endpoint go with --to")
+    report = stage(
+        Home(options.home),
+        ignore_claims=options.ignore_claims,
+        accept_losses=options.accept_losses,
     )
+    if options.json:
+        print_json(report)
+        return 0
+    return _told(report_lines("publish", report))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -161,12 +170,17 @@ def demo(options: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """``herdbook hub serve``."""
+    from crawler.hub_datasets import DatasetHub
     from crawler.hub_server import Faults
     from crawler.hub_server import serve as serve_folder
-    from lineage.errors import NotFoundError
+    from lineage.errors import NotFoundError, UsageError
 
     if not options.folder.is_dir():
         raise NotFoundError(f"no folder {options.folder}")
+    token = os.environ.get("HF_TOKEN", "")
+    if options.datasets is not None and not token:
+        raise UsageError("--datasets wants a token that may write them in HF_TOKEN")
+    datasets = DatasetHub(options.datasets, {token: "*"}) if options.datasets else None
     say(f"serving {options.folder} at http://{options.host}:{options.port} (Ctrl-C stops it)")
     serve_folder(
         options.folder,
@@ -174,6 +188,7 @@ def serve(options: argparse.Namespace) -> int:
         options.port,
         faults=Faults(rate_limit_every=options.rate_limit_every),
         vanish=options.vanish,
+        datasets=datasets,
     )
     return 0
 

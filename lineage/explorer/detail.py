@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from crawler.records import is_repo_id
 from lineage import views
 from lineage.explorer.blocks import (
     badge,
@@ -12,7 +15,7 @@ from lineage.explorer.blocks import (
     link,
     model_link,
 )
-from lineage.explorer.figures import draw_layers, draw_shares
+from lineage.explorer.figures import draw_history, draw_layers, draw_shares
 from lineage.explorer.markup import Markup, join, tag
 from lineage.explorer.words import (
     GRADE_WORDS,
@@ -28,10 +31,12 @@ from lineage.explorer.words import (
     plural,
 )
 from lineage.model import Evidence
+from lineage.views.surroundings import Observed
 
 __all__ = ["detail_blocks", "facts_block"]
 
 _MAX_CHILDREN = 12
+_MAX_OBSERVED = 60
 
 
 def facts_block(detail: views.ModelDetail) -> Markup:
@@ -48,11 +53,28 @@ def facts_block(detail: views.ModelDetail) -> Markup:
     return join(*[piece for part in parts for piece in (" · ", part)][1:])
 
 
-def detail_blocks(detail: views.ModelDetail) -> list[Markup]:
-    """The sections below the drawing, in a grid of two columns where there is room."""
+def detail_blocks(
+    detail: views.ModelDetail,
+    history: Sequence[Observed] = (),
+    query: Mapping[str, str] | None = None,
+    elbow: str = "",
+) -> list[Markup]:
+    """The sections below the drawing, in a grid of two columns where there is room.
+
+    Parameters
+    ----------
+    detail
+        The model.
+    history
+        Its counts over time.
+    query
+        The address of the drawing; with it every parent that the drawing may follow says so.
+    elbow
+        The parent that the drawing follows instead of the first.
+    """
     sections = [
-        _finding(detail), _parents(detail), _claims(detail), _evidence(detail), _children(detail),
-        _traits(detail), _facts(detail), _problems(detail),
+        _finding(detail), _parents(detail, query, elbow), _claims(detail), _evidence(detail),
+        _children(detail), _downloads(history), _traits(detail), _facts(detail), _problems(detail),
     ]  # fmt: skip
     made = [section for section in sections if section is not None]
     notices = []
@@ -112,25 +134,37 @@ def _finding(detail: views.ModelDetail) -> Markup:
     return _section("What the weights show", *parts)
 
 
-def _edge_line(edge: views.EdgeRow, other: str) -> Markup:
+def _edge_line(edge: views.EdgeRow, other: str, swap: Markup | None = None) -> Markup:
     words = KIND_WORDS.get(edge.kind or "", RELATION_WORDS.get(edge.relation, edge.relation))
     share = f"share {number(edge.weight)}" if edge.weight is not None and edge.weight < 1 else None
+    why = link("evidence", "evidence", child=edge.child, parent=edge.parent)
     return tag(
         "li",
         tag("div", model_link(other), badge(edge.verdict), class_="row apart"),
-        tag("div", words, f" · {share}" if share else None, f" · {edge.grade}",
-            class_="soft tiny"),
+        tag("div", words, f" · {share}" if share else None, f" · {edge.grade} · ", why,
+            Markup(" · ") if swap else None, swap, class_="soft tiny"),
     )  # fmt: skip
 
 
-def _parents(detail: views.ModelDetail) -> Markup:
+def _parents(detail: views.ModelDetail, query: Mapping[str, str] | None, elbow: str) -> Markup:
     if not detail.parents:
         words = "None known: a founder of this register, or of a line nobody declared."
         return _section("Parents", tag("p", words, class_="soft"))
-    return _section(
-        "Parents",
-        tag("ul", *[_edge_line(edge, edge.parent) for edge in detail.parents], class_="plain"),
-    )
+    possible = [edge for edge in detail.parents if edge.verdict != "contradicted"]
+    first = detail.card.primary_parent or detail.parents[0].parent
+    primary = next((edge for edge in possible if edge.parent == first), None)
+    followed = next((edge for edge in possible if edge.parent == elbow), primary)
+
+    def swap(edge: views.EdgeRow) -> Markup | None:
+        if query is None or edge not in possible or len(possible) < 2:
+            return None
+        if edge == followed:
+            return tag("span", "the drawing follows this one")
+        asked = {**query, "elbow": "" if edge == primary else edge.parent}
+        return link("lineage", "draw along this parent", model=detail.card.repo_id, **asked)
+
+    lines = [_edge_line(edge, edge.parent, swap(edge)) for edge in detail.parents]
+    return _section("Parents", tag("ul", *lines, class_="plain"))
 
 
 def _children(detail: views.ModelDetail) -> Markup | None:
@@ -159,6 +193,36 @@ def _evidence(detail: views.ModelDetail) -> Markup | None:
     if not seen:
         return None
     return _section("Evidence", evidence_list(tuple(seen)))
+
+
+def _downloads(history: Sequence[Observed]) -> Markup | None:
+    known = [one for one in history if one.downloads_30d is not None]
+    if not known:
+        return None
+    last = known[-1]
+    says = f"{last.downloads_30d:,} in the 30 days before {date_words(last.when)}."
+    if len(known) == 1:
+        says += " Seen once, so there is no course over time yet."
+        return _section("Downloads", tag("p", says))
+    rows = [
+        tag(
+            "tr",
+            tag("td", date_words(one.when)),
+            tag("td", f"{one.downloads_30d:,}", class_="num"),
+            tag("td", f"{one.likes:,}" if one.likes is not None else "–", class_="num"),
+        )
+        for one in known[-_MAX_OBSERVED:]
+    ]
+    head = tag("tr", tag("th", "Seen on"), tag("th", "Downloads", class_="num"),
+               tag("th", "Likes", class_="num"))  # fmt: skip
+    table = tag("table", tag("thead", head), tag("tbody", *rows), class_="narrow")
+    return _section(
+        "Downloads",
+        tag("p", says, " Each point counts the 30 days before it: they overlap and have no sum."),
+        tag("div", draw_history(known), class_="fit"),
+        tag("details", tag("summary", "As a table"), tag("div", table, class_="inside"),
+            class_="twin"),
+    )  # fmt: skip
 
 
 def _traits(detail: views.ModelDetail) -> Markup | None:
@@ -195,7 +259,12 @@ def _facts(detail: views.ModelDetail) -> Markup:
         ("Task", card.pipeline_tag),
         ("Downloads", f"{card.downloads_30d:,} in 30 days" if card.downloads_30d else None),
         ("Likes", f"{card.likes:,}" if card.likes else None),
-        ("Size", bytes_words(card.size_bytes) if card.size_bytes else None),
+        (
+            "Files",
+            _files(
+                card.repo_id, bytes_words(card.size_bytes) if card.size_bytes else "not counted"
+            ),
+        ),
         ("Commit", tag("span", card.revision, class_="mono") if card.revision else None),
     ]
     if read is not None:
@@ -209,6 +278,16 @@ def _facts(detail: views.ModelDetail) -> Markup:
         for piece in (tag("dt", key), tag("dd", value))
     ]
     return _section("Facts", tag("dl", *rows))
+
+
+def _files(repo_id: str, words: str) -> Markup:
+    """The size of a repository, with a link to its files on the Hub for well-formed names."""
+    if not is_repo_id(repo_id):
+        return tag("span", words)
+    href = f"https://huggingface.co/{repo_id}/tree/main"
+    listed = tag("a", "listed on the Hub ↗", href=href, target="_blank",
+                 rel="noopener noreferrer nofollow", class_="word")  # fmt: skip
+    return join(words, ", ", listed)
 
 
 def _problems(detail: views.ModelDetail) -> Markup | None:

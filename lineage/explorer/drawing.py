@@ -2,108 +2,138 @@
 
 Pure: a neighbourhood in, text out. Grey elbows follow the primary parent, dashed vermillion curves
 the other parents of a merge; an edge that nobody declared is magenta with a ring on it. Colour is
-never alone: marks differ in shape, edges in dash and badge.
+never alone: marks differ in shape, edges in dash and badge. Those that are not drawn one by one
+are ribbons and stacks (:mod:`lineage.explorer.ribbons`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from lineage.explorer.axis import TimeAxis
+from lineage.explorer.colours import Colouring, colour_marks
+from lineage.explorer.layout import Layout, Placed, label, lay_out
+from lineage.explorer.legend import draw_legend
 from lineage.explorer.markup import Markup, address, tag
 from lineage.explorer.palette import STYLE
-from lineage.explorer.words import RELATION_WORDS, edge_sentence, mark_sentence, short
-from lineage.views import EdgeRow, Mark, Neighbourhood
+from lineage.explorer.ribbons import Pile, draw_pile, draw_ribbon, moment
+from lineage.explorer.shapes import shape
+from lineage.explorer.words import edge_sentence, mark_sentence, plural
+from lineage.views.clades import Opened
+from lineage.views.rows import EdgeRow, Neighbourhood
 
-__all__ = ["DrawOptions", "Placed", "draw_lineage", "lay_out", "shape"]
+__all__ = ["DrawOptions", "draw_lineage", "shape", "shown_edges"]
 
-_LABEL_WIDTH = 6.7  # of one character at 12.5 px, generous
-_MAX_LABEL = 42
-_TOP = 40.0
-_LEFT = 38.0
+_OPENED_AT_ONCE = 40
+_OPENED_AT_MOST = 120
 
 
 @dataclass(frozen=True, slots=True)
 class DrawOptions:
-    """How to draw: `show` is all, declared or found; `view` goes into every link."""
+    """How to draw.
 
-    width: int = 1080
+    `show` is all, declared or found; `query` goes into every link; `parent` is the parent of the
+    focus that the drawing follows instead of the first; `opened` the stack that is open.
+    """
+
+    width: int = 900
     row_height: int = 27
     show: str = "all"
-    view: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+    parent: str = ""
+    opened: Opened | None = None
+    colouring: Colouring = field(default_factory=lambda: colour_marks("relation", ()))
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A mark and where it stands; `row` counts from 0."""
-
-    mark: Mark
-    x: float
-    y: float
-    row: int
-
-    @property
-    def radius(self) -> float:
-        """Half the size of the mark, growing with the number of descendants."""
-        return 5.0 + min(4.0, 1.6 * math.log10(1 + self.mark.n_descendants))
-
-
-def _visible(edge: EdgeRow, show: str) -> bool:
+def shown_edges(around: Neighbourhood, show: str) -> tuple[EdgeRow, ...]:
+    """The edges of a neighbourhood that are declared, found in the weights, or all of them."""
     if show == "declared":
-        return edge.verdict != "undeclared"
+        return tuple(edge for edge in around.edges if edge.verdict != "undeclared")
     if show == "found":
-        return edge.verdict in {"confirmed", "undeclared"}
-    return True
+        found = {"confirmed", "undeclared"}
+        return tuple(edge for edge in around.edges if edge.verdict in found)
+    return around.edges
 
 
-def _label(mark: Mark) -> str:
-    return short(mark.repo_id, _MAX_LABEL)
+def draw_lineage(around: Neighbourhood, options: DrawOptions | None = None) -> str:
+    """Draw a neighbourhood as an SVG document of its own.
 
+    Parameters
+    ----------
+    around
+        Marks in drawing order, the edges between them, and the counts of all others.
+    options
+        Size, colours and what to show; the defaults suit a page 900 pixels wide.
 
-def lay_out(around: Neighbourhood, options: DrawOptions) -> tuple[tuple[Placed, ...], TimeAxis]:
-    """Place every mark: rows in order of the marks, x by date of creation.
-
-    The axis is as long as the longest label allows. A model without a date stands a little left
-    of its earliest child, so that it never seems younger than what came from it.
+    Returns
+    -------
+    str
+        Well-formed SVG: a focusable ``<g data-id data-go>`` for each model, a
+        ``<g data-child data-parent>`` for each edge, tooltips as ``<title>``; light and dark by
+        ``prefers-color-scheme`` or, where the page decides, by ``data-theme`` on an ancestor.
     """
-    dates = {m.repo_id: m.created_at for m in around.marks if m.created_at is not None}
-    room = max((len(_label(mark)) for mark in around.marks), default=0) * _LABEL_WIDTH + 44
-    undated = any(mark.created_at is None for mark in around.marks)
-    left = _LEFT + (34 if undated else 0)
-    axis = TimeAxis.over(list(dates.values()), left, max(left + 260, options.width - room))
-    earliest: dict[str, float] = {}
-    for edge in around.edges:
-        if edge.child in dates:
-            x = axis.x(dates[edge.child])
-            earliest[edge.parent] = min(earliest.get(edge.parent, x), x)
-    placed = []
-    for row, mark in enumerate(around.marks):
-        if mark.created_at is not None:
-            x = axis.x(mark.created_at)
-        else:
-            x = max(_LEFT, earliest.get(mark.repo_id, left) - 34)
-        placed.append(Placed(mark, x, _TOP + 20 + row * options.row_height, row))
-    return tuple(placed), axis
+    options = options or DrawOptions()
+    layout = lay_out(
+        around, width=options.width, row_height=options.row_height, parent=options.parent
+    )
+    where = {item.mark.repo_id: item for item in layout.placed}
+    edges = _drawn_edges(around, layout, options.show)
+    has_ribbons = any(pile.ribbon for pile, _, _ in layout.piles.values())
+    legend = draw_legend(
+        around.marks, edges, options.colouring, has_ribbons=has_ribbons,
+        width=options.width, top=layout.bottom + 18,
+    )  # fmt: skip
+    height = int(legend.bottom)
+    focus = where.get(around.focus)
+    n_drawn = len(layout.placed)
+    return tag(
+        "svg",
+        tag("title", f"Lineage of {around.focus}"),
+        tag("desc", f"{plural(n_drawn, 'model')} over time, oldest on the left; a table follows."),
+        Markup(f"<style>{STYLE}</style>"),
+        tag("rect", class_="paper", width=options.width, height=height),
+        _band(focus, layout.row_height, options.width) if focus is not None else None,
+        layout.axis.draw(layout.top - 12, layout.bottom),
+        tag("g", *_pile_lines(layout, where), *[
+            _edge(edge, where[edge.parent], where[edge.child]) for edge in edges
+        ], class_="edges"),
+        tag("g", *[_node(item, layout, around.focus, options) for item in layout.placed],
+            *_piles(layout, where, around.focus, options), class_="nodes"),
+        legend.markup,
+        xmlns="http://www.w3.org/2000/svg",
+        class_="hb lineage",
+        viewBox=f"0 0 {options.width} {height}",
+        width=options.width,
+        height=height,
+        role="group",
+        aria_label=f"Lineage of {around.focus}: {plural(n_drawn, 'model')} over time",
+    )  # fmt: skip
 
 
-def shape(name: str, x: float, y: float, r: float, **attributes: object) -> Markup:
-    """The shape of a relation, centred."""
-    if name == "adapter":
-        side = r * 0.92
-        return tag(
-            "rect", x=f"{x - side:.1f}", y=f"{y - side:.1f}", width=f"{2 * side:.1f}",
-            height=f"{2 * side:.1f}", rx="1.5", **attributes,
-        )  # fmt: skip
-    if name == "quantized":
-        points = f"{x:.1f},{y - 1.15 * r:.1f} {x + 1.1 * r:.1f},{y + 0.85 * r:.1f} "
-        return tag("polygon", points=points + f"{x - 1.1 * r:.1f},{y + 0.85 * r:.1f}", **attributes)
-    if name == "merge":
-        d = 1.35 * r
-        points = f"{x:.1f},{y - d:.1f} {x + d:.1f},{y:.1f} {x:.1f},{y + d:.1f} {x - d:.1f},{y:.1f}"
-        return tag("polygon", points=points, **attributes)
-    return tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{r:.1f}", **attributes)
+def _band(focus: Placed, row_height: float, width: float) -> Markup:
+    return tag(
+        "rect", class_="band", x="0", y=f"{focus.y - row_height / 2:.1f}", width=f"{width:.0f}",
+        height=f"{row_height:.0f}", rx="4",
+    )  # fmt: skip
+
+
+# -- edges --------------------------------------------------------------------------------------
+
+
+def _drawn_edges(around: Neighbourhood, layout: Layout, show: str) -> list[EdgeRow]:
+    """What is shown, with position 0 for the elbows; what was found or disputed lies on top."""
+    names = {mark.repo_id for mark in around.marks}
+    edges: list[EdgeRow] = []
+    for edge in shown_edges(around, show):
+        if edge.child not in names or edge.parent not in names:
+            continue
+        elbow = layout.elbows.get(edge.child)
+        if elbow is not None and edge.verdict != "contradicted":
+            edge = replace(edge, position=0 if edge == elbow else max(1, edge.position))
+        edges.append(edge)
+    edges.sort(key=lambda e: (e.position > 0, e.verdict in {"undeclared", "contradicted"}))
+    return edges
 
 
 def _edge_class(edge: EdgeRow) -> str:
@@ -128,7 +158,7 @@ def _edge(edge: EdgeRow, parent: Placed, child: Placed) -> Markup:
             bx, by = px + min(14.0, abs(cx - px) / 2) * math.copysign(1, cx - px), cy
         else:
             bx, by = px, (py + cy) / 2
-    badge = Markup("")
+    badge = None
     if edge.verdict == "undeclared":
         badge = tag("circle", class_="found", cx=f"{bx:.1f}", cy=f"{by:.1f}", r="3.4")
     elif edge.verdict == "contradicted":
@@ -147,13 +177,14 @@ def _edge(edge: EdgeRow, parent: Placed, child: Placed) -> Markup:
     )
 
 
-def _text(placed: Placed, focus: bool) -> Markup:
-    label = _label(placed.mark)
-    owner, slash, name = label.partition("/")
+# -- models -------------------------------------------------------------------------------------
+
+
+def _text(placed: Placed, focus: bool, more: int) -> Markup:
+    owner, slash, name = label(placed.mark).partition("/")
     x = placed.x + placed.radius * (1.35 if placed.mark.n_parents > 1 else 1.0) + 6
     if focus:
         x += 9
-    more = placed.mark.n_hidden
     return tag(
         "text",
         tag("tspan", owner + slash, class_="owner") if slash else None,
@@ -165,148 +196,109 @@ def _text(placed: Placed, focus: bool) -> Markup:
     )
 
 
-def _node(placed: Placed, focus: str, options: DrawOptions) -> Markup:
-    mark = placed.mark
+def _node(placed: Placed, layout: Layout, focus: str, options: DrawOptions) -> Markup:
+    mark, x, y = placed.mark, placed.x, placed.y
     is_focus = mark.repo_id == focus
     words = mark_sentence(mark)
+    fill = options.colouring.fills.get(mark.repo_id)
     look = "ghost" if mark.ghost else mark.relation
-    inside = None
-    if mark.n_parents > 1:
-        inside = tag(
-            "text", mark.n_parents, x=f"{placed.x:.1f}", y=f"{placed.y + 3.4:.1f}", class_="count"
-        )
+    if fill is None and not options.colouring.by_shape and not mark.ghost:
+        look = "none hollow"
     radius = max(placed.radius, 7.2) if mark.n_parents > 1 else placed.radius
+    inside = absent = None
+    if mark.n_parents > 1:
+        inside = tag("text", mark.n_parents, x=f"{x:.1f}", y=f"{y + 3.4:.1f}", class_="count")
+    if mark.n_absent:
+        absent = tag(
+            "path", tag("title", plural(mark.n_absent, "more parent") + " outside this view"),
+            d=f"M{x - radius:.1f} {y:.1f}h-9m-4 0h-3m-4 0h-2", class_="stub",
+        )  # fmt: skip
+    more = layout.more.get(mark.repo_id, 0)
+    if not more and mark.repo_id not in layout.piles:
+        more = mark.n_hidden
+    classes = ["n", f"r-{look}", f"s-{mark.status}"]
+    classes += ["scaled"] * (fill is not None and options.colouring.scale is not None)
+    classes += ["is-focus"] * is_focus + ["hit"] * mark.is_hit
     return tag(
         "g",
         tag("title", words),
-        tag("circle", cx=f"{placed.x:.1f}", cy=f"{placed.y:.1f}", r="13", class_="target"),
-        tag("circle", cx=f"{placed.x:.1f}", cy=f"{placed.y:.1f}", r=f"{radius * 1.35 + 4:.1f}",
-            class_="ring") if is_focus else None,
-        shape(mark.relation, placed.x, placed.y, radius, class_="mark"),
+        tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="13", class_="target"),
+        tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{radius * 1.35 + 4:.1f}", class_="ring")
+        if is_focus
+        else None,
+        absent,
+        shape(
+            mark.relation, x, y, radius, class_="mark",
+            style=f"fill:{fill}" if fill and mark.status not in {"gone", "disabled"} else None,
+        ),
         inside,
-        _text(placed, is_focus),
-        class_=f"n r-{look} s-{mark.status}" + (" is-focus" if is_focus else ""),
+        _text(placed, is_focus, more),
+        class_=" ".join(classes),
         tabindex="0",
         role="link",
         aria_label=words,
         aria_current="true" if is_focus else None,
         data_id=mark.repo_id,
         # There is no page about a model of which nothing is known but that it was.
-        data_go=None if mark.status == "unseen" else address(
-            "lineage", model=mark.repo_id, view=options.view,
-            show="" if options.show == "all" else options.show),
+        data_go=None
+        if mark.status == "unseen"
+        else address("lineage", model=mark.repo_id, **options.query),
     )  # fmt: skip
 
 
-def _legend(around: Neighbourhood, edges: list[EdgeRow], width: float, y: float) -> Markup:
-    """The shapes and lines that occur, and nothing else, wrapped to the width."""
-    entries: list[tuple[str, str]] = []
-    present = {mark.relation for mark in around.marks if not mark.ghost}
-    entries += [
-        (f"mark:{name}", RELATION_WORDS[name]) for name in RELATION_WORDS if name in present
-    ]
-    if any(mark.ghost for mark in around.marks):
-        entries.append(("ghost", "outside the register, or never published"))
-    said = {
-        "confirmed": "declared, and the weights agree",
-        "undeclared": "found in the weights, undeclared",
-        "contradicted": "declared, but the weights disagree",
-        "unverified": "declared only",
-    }
-    badged = {"undeclared", "contradicted"}
-    drawn = {e.verdict for e in edges if e.position == 0 or e.verdict in badged}
-    entries += [(f"line:e v-{name}", words) for name, words in said.items() if name in drawn]
-    if any(edge.position > 0 and edge.verdict != "contradicted" for edge in edges):
-        entries.append(("line:e v-confirmed extra", "further parent of a merge"))
-    if any(edge.grade == "tie" for edge in edges):
-        entries.append(("line:e tie", "one of several equal parents"))
-    x, parts = _LEFT - 6, []
-    for key, words in entries:
-        kind, _, name = key.partition(":")
-        symbol_width = 30 if kind == "line" else 16
-        length = symbol_width + len(words) * 5.5 + 24
-        if x + length > width and x > _LEFT:
-            x, y = _LEFT - 6, y + 22
-        if kind == "line":
-            line = tag("path", d=f"M{x:.1f} {y:.1f}h24", class_="line")
-            badge = None
-            if "undeclared" in name:
-                badge = tag("circle", class_="found", cx=f"{x + 12:.1f}", cy=f"{y:.1f}", r="3.4")
-            elif "contradicted" in name:
-                badge = tag(
-                    "path",
-                    class_="cross",
-                    d=f"M{x + 8.6:.1f} {y - 3.4:.1f}l6.8 6.8m-6.8 0l6.8 -6.8",
-                )
-            parts.append(tag("g", line, badge, class_=name))
-        else:
-            relation = name or "unknown"
+# -- those that are not drawn one by one --------------------------------------------------------
+
+
+def _pile_lines(layout: Layout, where: Mapping[str, Placed]) -> list[Markup]:
+    lines = []
+    for owner, (pile, top, y) in layout.piles.items():
+        at = where[owner]
+        path = f"M{at.x:.1f} {at.y:.1f}V{y:.1f}h9"
+        if pile.ribbon is not None:
+            start = max(layout.axis.left, layout.axis.x(moment(pile.ribbon.ends[0])))
+            path += f"M{at.x:.1f} {(top + y - 13) / 2:.1f}H{start:.1f}"
+        lines.append(tag("g", tag("path", d=path, class_="line"), class_="e pile-line",
+                         data_owner=owner))  # fmt: skip
+    return lines
+
+
+def _piles(
+    layout: Layout, where: Mapping[str, Placed], focus: str, options: DrawOptions
+) -> list[Markup]:
+    parts: list[Markup] = []
+    for owner, (pile, top, y) in layout.piles.items():
+        note = ""
+        if pile.ribbon is not None:
+            note = f"at most {pile.ribbon.peak:,} born in a {pile.ribbon.step}"
             parts.append(
-                tag(
-                    "g",
-                    shape(relation, x + 6, y, 5, class_="mark"),
-                    class_=f"n r-{name or 'ghost'}",
+                draw_ribbon(
+                    pile.ribbon, layout.axis, top, options.colouring.births, _ribbon_words(pile),
+                    role="img", data_owner=owner,
                 )
-            )
-        parts.append(tag("text", words, x=f"{x + symbol_width:.1f}", y=f"{y + 4:.1f}"))
-        x += length
-    return tag("g", *parts, class_="legend", data_bottom=f"{y + 16:.0f}", aria_hidden="true")
+            )  # fmt: skip
+        goes = {stack.relation: _opens(pile, stack.relation, focus, options)
+                for stack in pile.stacks}  # fmt: skip
+        parts.append(draw_pile(pile, where[owner].x + 13, y, options.width - 8, goes, note))
+    return parts
 
 
-def draw_lineage(around: Neighbourhood, options: DrawOptions | None = None) -> str:
-    """Draw a neighbourhood as an SVG document of its own.
-
-    Parameters
-    ----------
-    around
-        Marks in the order of their rows, and the edges between them.
-    options
-        Size and what to show; the defaults suit a page 1,080 pixels wide.
-
-    Returns
-    -------
-    str
-        Well-formed SVG: a focusable ``<g data-id data-go>`` for each model, a
-        ``<g data-child data-parent>`` for each edge, tooltips as ``<title>``; light and dark by
-        ``prefers-color-scheme`` or, where the page decides, by ``data-theme`` on an ancestor.
-    """
-    options = options or DrawOptions()
-    placed, axis = lay_out(around, options)
-    where: Mapping[str, Placed] = {item.mark.repo_id: item for item in placed}
-    edges = [
-        edge
-        for edge in around.edges
-        if edge.child in where and edge.parent in where and _visible(edge, options.show)
-    ]
-    # Plain lines first, so that what was found or disputed lies on top of them.
-    edges.sort(key=lambda e: (e.position > 0, e.verdict in {"undeclared", "contradicted"}))
-    bottom = _TOP + 20 + len(placed) * options.row_height
-    legend = _legend(around, edges, options.width, bottom + 18)
-    height = int(legend.split('data-bottom="')[1].split('"')[0])
-    focus = where.get(around.focus)
-    band = None
-    if focus is not None:
-        half = options.row_height / 2
-        band = tag(
-            "rect", class_="band", x="0", y=f"{focus.y - half:.1f}", width=options.width,
-            height=options.row_height, rx="4",
-        )  # fmt: skip
-    return tag(
-        "svg",
-        tag("title", f"Lineage of {around.focus}"),
-        tag("desc", f"{len(placed)} models over time, oldest on the left; a table follows."),
-        Markup(f"<style>{STYLE}</style>"),
-        tag("rect", class_="paper", width=options.width, height=height),
-        band,
-        axis.draw(_TOP - 12, bottom),
-        tag("g", *[_edge(e, where[e.parent], where[e.child]) for e in edges], class_="edges"),
-        tag("g", *[_node(item, around.focus, options) for item in placed], class_="nodes"),
-        legend,
-        xmlns="http://www.w3.org/2000/svg",
-        class_="hb",
-        viewBox=f"0 0 {options.width} {height}",
-        width=options.width,
-        height=height,
-        role="group",
-        aria_label=f"Lineage of {around.focus}: {len(placed)} models over time",
+def _ribbon_words(pile: Pile) -> str:
+    assert pile.ribbon is not None
+    first, last = pile.ribbon.ends[0], pile.ribbon.ends[-1]
+    return (
+        f"{plural(pile.n, 'model')} below {pile.owner} that are not drawn one by one, born "
+        f"{first:%-d %B %Y} to {last:%-d %B %Y}, at most {pile.ribbon.peak:,} in a "
+        f"{pile.ribbon.step}"
     )
+
+
+def _opens(pile: Pile, relation: str, focus: str, options: DrawOptions) -> str:
+    """The address that draws more of a stack one by one; of a large one, its owner's view."""
+    n = _OPENED_AT_ONCE
+    opened = options.opened
+    if opened is not None and (opened.owner, opened.relation) == (pile.owner, relation):
+        n = opened.n + _OPENED_AT_ONCE
+    if n <= _OPENED_AT_MOST:
+        return address("lineage", model=focus, **options.query, open=f"{relation}:{n}:{pile.owner}")
+    narrowed = {**options.query, "relation": relation}
+    return address("lineage", model=pile.owner, **narrowed)

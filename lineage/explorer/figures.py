@@ -1,16 +1,18 @@
-"""Small pictures: shares of a merge, a layer map, verdict counts, estimates with intervals."""
+"""Small pictures: shares of a merge, a layer map, downloads over time, estimates with intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lineage.explorer.axis import TimeAxis
 from lineage.explorer.markup import Markup, tag
 from lineage.explorer.palette import STYLE
-from lineage.explorer.words import number, short
+from lineage.explorer.words import count_words, date_words, number, short
 from lineage.model import LayerSource, ParentShare
 from lineage.views import EstimateRow
+from lineage.views.surroundings import Observed
 
-__all__ = ["draw_estimates", "draw_layers", "draw_shares"]
+__all__ = ["draw_estimates", "draw_history", "draw_layers", "draw_shares"]
 
 _COLOURS = 6
 
@@ -105,6 +107,31 @@ def draw_layers(layers: Sequence[LayerSource], width: float = 420) -> Markup:
         parts.append(tag("text", short(parent, 54), x="22", y=f"{y + 10:.0f}"))
     words = f"Where the {depth} layers came from: {', '.join(parents)}"
     return _picture(width, bottom + len(parents) * 20 + 4, words, *parts)
+
+
+def draw_history(history: Sequence[Observed], width: float = 420) -> Markup:
+    """Downloads in the 30 days before each moment, from zero to the most; at least two of them."""
+    points = [(one.when, one.downloads_30d) for one in history if one.downloads_30d is not None]
+    top, bottom, most = 22.0, 112.0, max(1, *(n for _, n in points))
+    axis = TimeAxis.over([when for when, _ in points], 8, width - 8)
+    at = [(axis.x(when), bottom - (bottom - top) * n / most) for when, n in points]
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in at)
+    first, last = points[0], points[-1]
+    words = (
+        f"Downloads in 30 days: {first[1]:,} on {date_words(first[0])}, {last[1]:,} on "
+        f"{date_words(last[0])}, at most {most:,}"
+    )
+    return _picture(
+        width, bottom + 24, words,
+        axis.draw(top, bottom),
+        tag("path", d=f"M{line}V{bottom:.1f}H{at[0][0]:.1f}Z", style="fill:var(--finetune)",
+            fill_opacity=".14"),
+        tag("path", d=f"M{line}", style="fill:none;stroke:var(--finetune);stroke-width:2"),
+        *[tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="3", class_="dot") for x, y in at[-60:]],
+        tag("text", f"{count_words(first[1])}", x="8", y=f"{bottom + 18:.0f}", class_="small"),
+        tag("text", f"{count_words(last[1])}", x=f"{width - 8:.0f}", y=f"{bottom + 18:.0f}",
+            class_="small end"),
+    )  # fmt: skip
 
 
 def draw_estimates(rows: Sequence[EstimateRow], width: float = 940) -> Markup:

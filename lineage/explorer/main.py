@@ -5,30 +5,66 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl, urlsplit
 
+import duckdb
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from lineage.errors import HerdbookError, NotFoundError
-from lineage.explorer.about import show_about
-from lineage.explorer.audit import show_audit
 from lineage.explorer.blocks import empty
 from lineage.explorer.component import panel
-from lineage.explorer.find import show_find
-from lineage.explorer.heritability import show_heritability
-from lineage.explorer.pedigree import show_lineage
-from lineage.explorer.register import Visit, default_home, open_register
+from lineage.explorer.frame import PAGE, tell_frame
+from lineage.explorer.pages.about import show_about
+from lineage.explorer.pages.atlas import show_atlas
+from lineage.explorer.pages.audit import show_audit
+from lineage.explorer.pages.compare import show_compare
+from lineage.explorer.pages.diversity import show_diversity
+from lineage.explorer.pages.evidence import show_evidence
+from lineage.explorer.pages.find import show_find
+from lineage.explorer.pages.heritability import show_heritability
+from lineage.explorer.pages.lewontin import show_lewontin
+from lineage.explorer.pages.lineage import show_lineage
+from lineage.explorer.pages.owner import show_owner
+from lineage.explorer.pages.phylogeny import show_phylogeny
+from lineage.explorer.pages.propagation import show_propagation
+from lineage.explorer.pages.sql import show_sql
+from lineage.explorer.register import Visit, default_home, forget_register, open_register
 from lineage.explorer.sheet import PAGE_SHEET
 
 __all__ = ["run"]
 
-_PAGES: Mapping[str, tuple[str, str, Callable[[Visit], None]]] = {
-    "": ("Find", ":material/search:", show_find),
-    "lineage": ("Lineage", ":material/account_tree:", show_lineage),
-    "audit": ("Audit", ":material/fact_check:", show_audit),
-    "heritability": ("Heritability & selection", ":material/monitoring:", show_heritability),
-    "about": ("About", ":material/info:", show_about),
+_PAGES: Mapping[str, Mapping[str, tuple[str, str, Callable[[Visit], None]]]] = {
+    "Browse": {
+        "": ("Find", ":material/search:", show_find),
+        "lineage": ("Lineage", ":material/account_tree:", show_lineage),
+        "atlas": ("Atlas", ":material/map:", show_atlas),
+        "owner": ("Owner", ":material/person:", show_owner),
+    },
+    "Check": {
+        "evidence": ("Evidence", ":material/biotech:", show_evidence),
+        "audit": ("Audit", ":material/fact_check:", show_audit),
+        "compare": ("Compare", ":material/compare_arrows:", show_compare),
+    },
+    "Population": {
+        "propagation": ("Propagation", ":material/trending_up:", show_propagation),
+        "heritability": ("Heritability & selection", ":material/monitoring:", show_heritability),
+        "lewontin": ("Lewontin's conditions", ":material/balance:", show_lewontin),
+        "diversity": ("Diversity", ":material/diversity_3:", show_diversity),
+        "phylogeny": ("Phylogeny", ":material/schema:", show_phylogeny),
+    },
+    "Data": {
+        "sql": ("SQL & data", ":material/database:", show_sql),
+        "about": ("About", ":material/info:", show_about),
+    },
 }
-_PARAMETERS = frozenset({"q", "model", "view", "show", "verdict", "family", "owner", "page"})
+"""Menu, address, title, icon and function of every page."""
+
+_MAX_PARAMETERS = 32
+_UNREADABLE = "This register cannot be shown"
+_DAMAGES = (
+    duckdb.IOException, duckdb.FatalException, duckdb.InternalException,
+    duckdb.SerializationException,
+)  # fmt: skip
+"""What DuckDB raises when the file under it is no longer what it was."""
 
 
 # Three generations and the name; an image cannot see the page's theme, but the reader's it can.
@@ -46,6 +82,7 @@ def run() -> None:
     st.set_page_config(page_title="herdbook", page_icon="🧬", layout="wide")
     st.logo(_LOGO, size="large")
     st.html(PAGE_SHEET)
+    menu: dict[str, list[StreamlitPage]] = {}
     pages: dict[str, StreamlitPage] = {}
 
     def follow(target: str) -> None:
@@ -54,33 +91,51 @@ def run() -> None:
         page = pages.get(parts.path.removeprefix("./"))
         if page is None:
             return
-        query = {key: value for key, value in parse_qsl(parts.query) if key in _PARAMETERS}
+        query = dict(parse_qsl(parts.query)[:_MAX_PARAMETERS])
         st.switch_page(page, query_params=query)
 
-    for path, (title, icon, show) in _PAGES.items():
-        pages[path] = st.Page(
-            _shown(show, follow), title=title, icon=icon, url_path=path, default=not path
-        )
-    st.navigation(list(pages.values()), position="top").run()
+    for heading, group in _PAGES.items():
+        for path, (title, icon, show) in group.items():
+            pages[path] = st.Page(
+                _shown(path, show, follow), title=title, icon=icon, url_path=path, default=not path
+            )
+            menu.setdefault(heading, []).append(pages[path])
+    chosen = st.navigation(menu, position="top")
+    wanted = st.query_params.get(PAGE)
+    if wanted is not None:
+        # A framing site knows one address and its parameters only.
+        query = {key: value for key, value in st.query_params.to_dict().items() if key != PAGE}
+        st.switch_page(pages.get(wanted, chosen), query_params=query)
+    chosen.run()
 
 
-def _shown(show: Callable[[Visit], None], follow: Callable[[str], None]) -> Callable[[], None]:
+def _shown(
+    path: str, show: Callable[[Visit], None], follow: Callable[[str], None]
+) -> Callable[[], None]:
     def page() -> None:
         try:
-            cursor, manifest = open_register(default_home())
+            show(Visit(*open_register(default_home()), follow))
         except HerdbookError as error:
-            missing = isinstance(error, NotFoundError)
-            panel(
-                empty(
-                    "No register here yet" if missing else "This register cannot be shown",
-                    str(error),
-                    "herdbook run" if missing else "herdbook publish",
-                ),
-                key="no-register",
-                follow=follow,
+            _tell(
+                "No register here yet" if isinstance(error, NotFoundError) else _UNREADABLE,
+                str(error),
+                "herdbook run" if isinstance(error, NotFoundError) else "herdbook publish",
+                follow,
             )
-            return
-        show(Visit(cursor, manifest, follow))
+        except _DAMAGES as error:
+            forget_register()
+            _tell(
+                _UNREADABLE,
+                "The database was replaced or damaged while it was being read. Load the page "
+                f"again; if that does not help, publish again. ({type(error).__name__})",
+                "herdbook publish",
+                follow,
+            )
+        tell_frame(path)
 
     page.__name__ = show.__name__
     return page
+
+
+def _tell(title: str, words: str, command: str, follow: Callable[[str], None]) -> None:
+    panel(empty(title, words, command), key="no-register", follow=follow)

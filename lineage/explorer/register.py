@@ -11,10 +11,10 @@ import duckdb
 import streamlit as st
 
 from lineage.store.home import Home
-from lineage.store.publication import Manifest, read_manifest
+from lineage.store.publication import Manifest, read_manifest, read_origin
 from lineage.store.publish import open_published
 
-__all__ = ["Visit", "default_home", "open_register"]
+__all__ = ["Visit", "default_home", "fetched_from", "forget_register", "open_register"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,13 @@ def default_home() -> Home:
     return Home(Path(os.environ.get("HERDBOOK_HOME") or "home"))
 
 
+State = tuple[int, int, int]
+
+
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _connection(root: str, sha256: str) -> duckdb.DuckDBPyConnection:
-    # Keyed by the digest: a new publication opens by itself, without a restart.
+def _connection(root: str, sha256: str, state: State) -> duckdb.DuckDBPyConnection:
+    # Keyed by digest and state of the file: a new publication opens by itself, without a restart,
+    # and one that was replaced by hand is checked again before it is read.
     return open_published(Home(Path(root)))
 
 
@@ -48,5 +52,25 @@ def open_register(home: Home) -> tuple[duckdb.DuckDBPyConnection, Manifest]:
         If the publication is of another schema version or cannot be read.
     """
     manifest = read_manifest(home)
-    connection = _connection(str(home.root.resolve()), manifest.sha256)
+    state = _state(home.published / manifest.file)
+    connection = _connection(str(home.root.resolve()), manifest.sha256, state)
     return connection.cursor(), manifest
+
+
+def fetched_from(manifest: Manifest) -> str | None:
+    """Where the current publication was fetched from, with its commit; None: it was made here."""
+    origin = read_origin(default_home(), manifest)
+    return f"{origin.address}@{origin.commit}" if origin else None
+
+
+def forget_register() -> None:
+    """Open the register anew on the next run: its file proved damaged under an open connection."""
+    _connection.clear()
+
+
+def _state(path: Path) -> State:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_size, found.st_mtime_ns, found.st_ino)

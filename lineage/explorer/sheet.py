@@ -100,6 +100,20 @@ font-family:var(--st-code-font,monospace);font-size:.82rem;line-height:1.5;margi
 .subtle{margin-left:.7rem;font-family:var(--st-font,sans-serif);font-weight:400;letter-spacing:0}
 .pager{display:flex;gap:1rem;align-items:baseline;margin-top:1rem}
 a.word{border-bottom:1px solid var(--edge)}
+.crumbs{display:flex;flex-wrap:wrap;gap:.2rem .45rem;margin:0 0 .5rem;font-size:.9rem;
+align-items:baseline}.crumbs .sep{color:var(--soft)}
+.hb button.tool{font:inherit;font-size:.9rem;color:inherit;background:none;cursor:pointer;
+border:1px solid var(--edge);border-radius:8px;padding:.3rem .75rem}
+.hb button.tool:hover{border-color:var(--ink)}
+.hb button.tool:focus-visible{outline:2px solid var(--finetune);outline-offset:2px}
+.tools{display:flex;flex-wrap:wrap;gap:.5rem 1rem;align-items:center;margin:.6rem 0 0}
+.stack:focus-visible .target{stroke:var(--finetune);stroke-width:2}
+.pile .stack[data-go]:hover text{text-decoration:underline;text-underline-offset:3px}
+svg.minimap{display:block;width:100%;height:84px;border:1px solid var(--edge);border-radius:8px;
+margin-top:.6rem}
+table.narrow{width:auto;min-width:16rem}
+details.twin{border:0!important}details.twin summary{display:inline-flex;gap:.5rem;padding:.3rem 0;
+font-size:.82rem;color:var(--soft)}details.twin .inside{padding:0 0 .6rem;display:block}
 """
 
 PAGE_SHEET = """<style>

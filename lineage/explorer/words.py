@@ -171,8 +171,9 @@ _STATISTICS = {
     "selection_differential": (
         "Selection differential",
         "Whether models that are built upon differ from the rest: the mean of the trait weighted "
-        "by fitness, minus the plain mean. For a loss, below zero means that better models are "
-        "chosen. It describes what happened, not why: fame, licence and date choose too.",
+        "by fitness, minus the plain mean, among models of one month. For a loss, below zero means "
+        "that better models are chosen. It describes what happened, not why: fame, licence and "
+        "date choose too.",
     ),
     "opportunity_for_selection": (
         "Opportunity for selection",
@@ -199,6 +200,11 @@ _STATISTICS["heritability_within_founders"] = (
     "The same slope among models of one founder: what founders differ in (size, architecture, "
     "training) makes parent and child alike without inheritance, and falls out here.",
 )
+_STATISTICS["heritability_adjusted"] = (
+    "Heritability within months, between owners",
+    "The same slope among children born in one month, their parents' days held and an owner's own "
+    "children left out: neither a trend of the field nor the owner's hand is inheritance.",
+)
 _STATISTICS["animal_model"] = (
     "Heritability by all relatives",
     "The share of the differences among these models that is handed on, from all relatives at "
@@ -217,7 +223,8 @@ _STATISTICS["mutation_rate"] = (
 _STATISTICS["parent_information"] = (
     "What the parent tells",
     "The share of the doubt about a child's value that knowing its parent's removes. Chance alone "
-    "gives more than 0: the method says how much, with parents exchanged within their family.",
+    "gives more than 0: the method says how much, with parents exchanged within founder, "
+    "size and month.",
 )
 _STATISTICS["fitness_between_values"] = (
     "Fitness between values",
@@ -246,6 +253,11 @@ def estimate_sentence(row: EstimateRow) -> str:
     says += f"{number(row.high)} ({plural(row.n, 'observation')}{clusters}). "
     if row.statistic in _NEVER_NEGATIVE:
         pass  # zero is the end of the scale: an interval that reaches it tells nothing by itself
+    elif row.low <= 0 <= row.high and row.p_value is not None and row.p_value <= 1 - row.level:
+        says += (
+            f"The interval, which allows for other founders, holds zero, yet among these founders "
+            f"chance alone seldom makes so much ({p_words(row.p_value)})."
+        )
     elif row.low <= 0 <= row.high:
         says += "The interval holds zero: these data cannot tell it from no effect."
     elif row.statistic.startswith("heritability"):

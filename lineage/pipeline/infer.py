@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from lineage.errors import NotFoundError
+from lineage.errors import NotFoundError, SchemaError
 from lineage.infer.assemble import ALL_PAIRS_UP_TO, infer_lineage
+from lineage.pipeline.edge_layers import describe_edges
 from lineage.pipeline.inference_code import inference_code
 from lineage.pipeline.progress import talk
 from lineage.store.findings import (
@@ -81,7 +82,8 @@ def infer(home: Home, *, ignore_claims: bool = False, parts: str | None = None) 
         likes = {snapshot.ref.repo_id: snapshot.likes for snapshot in snapshots}
         # Of many models candidate pairs only are tested: a declared pair may not be among them.
         are_many = len(rows) > ALL_PAIRS_UP_TO
-        declared = _declared(connection) if are_many and not ignore_claims else ()
+        claimed = () if ignore_claims else _declared(connection)
+        declared = claimed if are_many else ()
         inputs = _inputs_digest(rows, dates, likes, declared)
         unchanged = last_inputs(connection, "infer").get("digest") == inputs
         with record_run(
@@ -90,11 +92,11 @@ def infer(home: Home, *, ignore_claims: bool = False, parts: str | None = None) 
             {"ignore_claims": ignore_claims, "scheme": SCHEME},
             {"fingerprints": len(rows), "digest": inputs, "code": inference_code()},
         ) as run_id:
+            where = parts or home.fingerprints
             if unchanged:
                 talk("nothing changed since the last inference")
                 changed = 0
             else:
-                where = parts or home.fingerprints
                 found = infer_lineage(
                     list(read_fingerprints(where, rows)),
                     dates,
@@ -105,7 +107,14 @@ def infer(home: Home, *, ignore_claims: bool = False, parts: str | None = None) 
                 )
                 replace_pairs(connection, run_id, found.pairs)
                 changed = replace_findings(connection, run_id, found.findings)
-        findings = current_findings(connection)
+            findings = current_findings(connection)
+            try:
+                describe_edges(connection, where, rows, findings, claimed, afresh=not unchanged)
+            except SchemaError as error:
+                if not unchanged:
+                    raise
+                # What stands needs no words read; only new claims are not described then.
+                talk(f"declared parents were not described by layer: {error}")
         n_pairs, n_related = count_pairs(connection)
         kinds = Counter(str(finding.kind) for finding in findings)
         grades = Counter(str(finding.grade) for finding in findings)

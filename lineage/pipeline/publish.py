@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,15 +13,14 @@ from lineage.model import Edge
 from lineage.store.findings import current_findings
 from lineage.store.guard import count_coverage, require_no_losses
 from lineage.store.home import Home
+from lineage.store.plain_claims import dates_of_others, mark_plain_children, other_claims
 from lineage.store.publish import build_publication
 from lineage.store.reads import (
-    creation_dates,
     inference_ignored_claims,
     stage_seconds,
     unrelated_pairs,
 )
 from lineage.store.runs import record_run
-from lineage.store.snapshots import standing_claims
 
 __all__ = ["PublishReport", "publish", "reconciled_edges"]
 
@@ -44,13 +42,19 @@ class PublishReport:
 def reconciled_edges(
     connection: duckdb.DuckDBPyConnection, *, ignore_claims: bool
 ) -> tuple[Edge, ...]:
-    """Edges of the working database as it stands."""
-    claims = () if ignore_claims else standing_claims(connection)
+    """Edges of the working database as it stands, but for those of plain children.
+
+    What concerns these follows from their claims alone and is left to the database
+    (:mod:`lineage.store.plain_claims`, whose temporary tables are made here).
+    """
+    if ignore_claims:
+        return reconcile((), current_findings(connection))
+    mark_plain_children(connection)
     return reconcile(
-        claims,
+        other_claims(connection),
         current_findings(connection),
         unrelated_pairs(connection),
-        creation_dates(connection),
+        dates_of_others(connection),
     )
 
 
@@ -100,14 +104,13 @@ def publish(
                 counts=counts,
                 with_claims=not ignore,
             )
-        verdicts = Counter(str(edge.verdict) for edge in edges)
         return PublishReport(
             published.file,
             published.sha256,
             published.data_date,
             published.n_models,
             published.n_edges,
-            tuple(sorted(verdicts.items())),
+            tuple(published.by_verdict.items()),
             ignore,
             time.monotonic() - started,
         )

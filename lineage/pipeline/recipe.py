@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lineage.export.recipes import Known, RecoveredRecipe, recover_recipe
+from lineage.export.published_recipe import recipe_from
+from lineage.export.recipes import RecoveredRecipe
 from lineage.pipeline.show import require_detail
 from lineage.store.home import Home
 from lineage.store.publish import open_published
-from lineage.views import questions
 
 __all__ = ["recipe_of"]
 
@@ -29,21 +29,6 @@ def recipe_of(home: Home, model: str, *, approximate: bool = False) -> Recovered
     connection = open_published(home)
     try:
         detail = require_detail(connection, home, model)
-        names = [model, *(edge.parent for edge in detail.parents)]
-        if detail.finding is not None:
-            names += [share.parent for share in detail.finding.parents]
-            names += [detail.finding.base] if detail.finding.base else []
-        publication = questions.publication(connection)
-        known = Known(
-            revisions=questions.revisions_read(connection, names),
-            dtypes={
-                card.repo_id: card.dtype
-                for name in dict.fromkeys(names)
-                if (card := questions.model_card(connection, name)) is not None
-            },
-            herdbook_version=publication.get("herdbook_version", ""),
-            data_date=publication.get("data_date", ""),
-        )
+        return recipe_from(connection, detail, approximate=approximate)
     finally:
         connection.close()
-    return recover_recipe(detail, known, approximate=approximate)

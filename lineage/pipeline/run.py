@@ -13,6 +13,7 @@ from lineage.pipeline.progress import talk
 from lineage.pipeline.publish import PublishReport, publish
 from lineage.pipeline.reading import ReadingOptions
 from lineage.pipeline.reports import Report, report_lines
+from lineage.pipeline.verdicts import keep_verdicts
 from lineage.store.home import Home
 from lineage.weights.stages import BUDGET_BYTES
 
@@ -31,7 +32,7 @@ def run(
     ignore_claims: bool = False,
     parts: str | None = None,
 ) -> PublishReport:
-    """Crawl, fingerprint, infer, measure and publish; says what each stage did on stderr.
+    """Crawl, fingerprint, infer, measure, judge and publish; says what each stage did on stderr.
 
     Raises
     ------
@@ -54,12 +55,13 @@ def run(
         ),
         ("infer", lambda: infer(home, ignore_claims=ignore_claims, parts=parts)),
         ("measure", lambda: measure(home, ignore_claims=ignore_claims)),
+        ("lewontin", lambda: keep_verdicts(home, ignore_claims=ignore_claims)),
     )
     for number, (name, stage) in enumerate(stages, start=1):
-        talk(f"[{number}/5] {name} …")
+        talk(f"[{number}/6] {name} …")
         for line in report_lines(name, stage()):
             talk(line)
-    talk("[5/5] publish …")
+    talk("[6/6] publish …")
     report = publish(home, ignore_claims=ignore_claims)
     for line in report_lines("publish", report):
         talk(line)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import duckdb
 
 from lineage.errors import SchemaError
-from lineage.store.schema import FINGERPRINT, WORKING
+from lineage.store.schema import EDGE_LAYER, EDGE_MATCH, FINGERPRINT, REPORT, WORKING
 
 __all__ = ["MIGRATIONS", "migrate"]
 
@@ -50,11 +50,23 @@ def _tell_unseen_ancestors(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE finding ADD COLUMN IF NOT EXISTS unseen_ancestor VARCHAR")
 
 
+def _keep_reports(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(REPORT.ddl().replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1))
+
+
+def _describe_edges_by_layer(connection: duckdb.DuckDBPyConnection) -> None:
+    """Empty until the next inference."""
+    for table in (EDGE_LAYER, EDGE_MATCH):
+        connection.execute(table.ddl().replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1))
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("0001-tables-of-0.2", _create_first_tables),
     ("0002-fingerprints-in-parts", _keep_fingerprints_in_parts),
     ("0003-target-modules-and-tokens", _tell_modules_and_tokens),
     ("0004-unseen-ancestors", _tell_unseen_ancestors),
+    ("0005-reports", _keep_reports),
+    ("0006-edges-by-layer", _describe_edges_by_layer),
 )
 """Name and function of every migration; never edited once released, only appended to."""
 

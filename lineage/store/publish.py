@@ -11,19 +11,25 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
+import numpy as np
 
 from lineage import __version__
 from lineage.errors import HomeError, NotFoundError, SchemaError
 from lineage.graph import LineageGraph
 from lineage.model import Edge, Verdict
+from lineage.store.companions import build_companions
+from lineage.store.edge_layers import publish_edge_layers
 from lineage.store.evidence import evidence_json
 from lineage.store.home import Home
-from lineage.store.publication import connect_publication, read_manifest
+from lineage.store.licence_conflicts import fill_licence_conflicts
+from lineage.store.plain_claims import insert_plain_edges
+from lineage.store.publication import Companion, connect_publication, read_manifest
 from lineage.store.reads import (
     CURRENT_CLAIMS,
     CURRENT_FINGERPRINTS,
@@ -33,10 +39,16 @@ from lineage.store.reads import (
 )
 from lineage.store.schema import PUBLISHED, SCHEMA_VERSION, Table
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 __all__ = ["Publication", "build_publication", "open_published"]
 
 _KEPT = 2
-_COPIED_WHOLE = ("problem", "pair", "estimate", "alias", "doubt")
+_COPIED_WHOLE = {
+    "problem": "repo_id", "pair": "a, b", "estimate": "ALL", "report": "kind, name",
+    "alias": "old_id", "doubt": "child", "observation": "repo_id, observed_at",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,7 @@ class Publication:
     data_date: str
     n_models: int
     n_edges: int
+    by_verdict: Mapping[str, int]
 
 
 def build_publication(
@@ -108,7 +121,7 @@ def build_publication(
         literal = str(temporary).replace("'", "''")
         connection.execute(f"ATTACH '{literal}' AS publication")
         try:
-            n_models = _fill(connection, edges, with_claims)
+            n_models, n_edges = _fill(connection, edges, with_claims)
             _write_meta(connection, {
                 **meta,
                 "schema_version": str(SCHEMA_VERSION),
@@ -116,17 +129,19 @@ def build_publication(
                 "published_at": f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
                 "herdbook_version": __version__,
             })  # fmt: skip
-            _check(connection, n_models, len(edges))
+            _check(connection, n_models, n_edges)
+            verdicts = _count_verdicts(connection)
         finally:
             connection.execute("DETACH publication")
         _sync(temporary)
         sha256 = _sha256(temporary)
+        companions = build_companions(temporary, home.published, Path(name).stem)
         os.replace(temporary, home.published / name)
-        _write_manifest(home.published, name, sha256, data_date, counts)
+        _write_manifest(home.published, name, sha256, data_date, counts, companions)
         _remove_old(home.published, name)
     except OSError as error:
         raise HomeError(f"cannot publish in {home.published}: {error.strerror}") from error
-    return Publication(name, sha256, data_date, n_models, len(edges))
+    return Publication(name, sha256, data_date, n_models, n_edges, verdicts)
 
 
 def open_published(home: Home) -> duckdb.DuckDBPyConnection:
@@ -163,26 +178,37 @@ def _columns(name: str) -> str:
     return ", ".join(f'"{column.name}"' for column in table.columns)
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge], with_claims: bool) -> int:
-    """Copy what is current, then edges and models; returns the number of models."""
-    for name in _COPIED_WHOLE:
-        _copy(connection, name, name)
-    _copy(connection, "trait", f"({CURRENT_TRAITS})")
-    _copy(connection, "fingerprint", f"({CURRENT_FINGERPRINTS})")
+def _fill(
+    connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge], with_claims: bool
+) -> tuple[int, int]:
+    """Copy what is current, then edges and models; returns the numbers of models and of edges."""
+    for name, order in _COPIED_WHOLE.items():
+        _copy(connection, name, name, order)
+    _copy(connection, "trait", f"({CURRENT_TRAITS})", "repo_id")
+    _copy(connection, "fingerprint", f"({CURRENT_FINGERPRINTS})", "repo_id")
     if with_claims:
-        _copy(connection, "claim", f"({CURRENT_CLAIMS})")
+        _copy(connection, "claim", f"({CURRENT_CLAIMS})", "child")
         _copy(connection, "recipe", f"({CURRENT_RECIPES})")
     current = "SELECT finding_id FROM finding WHERE valid_to IS NULL"
     for name in ("finding", "finding_parent", "finding_layer"):
         _copy(connection, name, f"(SELECT * FROM {name} WHERE finding_id IN ({current}))")
-    _insert_edges(connection, edges)
-    return _insert_models(connection, edges)
+    _make_edges(connection, edges)
+    n_plain = insert_plain_edges(connection) if with_claims else 0
+    n_models = _insert_models(connection)
+    _place_edges(connection)
+    publish_edge_layers(connection)
+    fill_licence_conflicts(connection)
+    return n_models, len(edges) + n_plain
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, name: str, source: str) -> None:
+def _copy(
+    connection: duckdb.DuckDBPyConnection, name: str, source: str, order: str = "ALL"
+) -> None:
+    # In order of the column that is asked for, so that a question reads a few blocks only.
     columns = _columns(name)
     connection.execute(
-        f'INSERT INTO publication."{name}" ({columns}) SELECT {columns} FROM {source}'
+        f'INSERT INTO publication."{name}" ({columns}) SELECT {columns} FROM {source} '
+        f"ORDER BY {order}"
     )
 
 
@@ -196,7 +222,8 @@ def _positions(edges: Sequence[Edge]) -> list[int]:
     return positions
 
 
-def _insert_edges(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge]) -> None:
+def _make_edges(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge]) -> None:
+    """The temporary table ``made_edge``: edges without the places of their ends."""
     import pyarrow as pa
 
     text, number = pa.string(), pa.float64()
@@ -216,55 +243,88 @@ def _insert_edges(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge]) 
         }
     )
     connection.register("new_edges", table)
-    connection.execute(
-        f"INSERT INTO publication.edge ({_columns('edge')}) SELECT {_columns('edge')}"
-        " FROM new_edges"
-    )
+    connection.execute("CREATE OR REPLACE TEMP TABLE made_edge AS FROM new_edges")
     connection.unregister("new_edges")
 
 
-def _insert_models(connection: duckdb.DuckDBPyConnection, edges: Sequence[Edge]) -> int:
+def _place_edges(connection: duckdb.DuckDBPyConnection) -> None:
+    """Publish the edges in the order of their children's rows, with the rows of both ends."""
+    connection.execute(
+        f"INSERT INTO publication.edge ({_columns('edge')})"
+        " SELECT made_edge.*, child.pos, parent.pos FROM made_edge"
+        " LEFT JOIN publication.model AS child ON child.repo_id = made_edge.child"
+        " LEFT JOIN publication.model AS parent ON parent.repo_id = made_edge.parent"
+        " ORDER BY child.pos, made_edge.child, position"
+    )
+    connection.execute("DROP TABLE made_edge")
+
+
+def _graph(connection: duckdb.DuckDBPyConnection) -> tuple[pa.StringArray, LineageGraph]:
+    """Every model in order of birth, and the published edges among them but contradicted ones."""
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE born AS SELECT repo_id, row_number() OVER "
+        f"(ORDER BY created_at NULLS LAST, repo_id) - 1 AS i FROM ({LATEST})"
+    )
+    ids = connection.sql("SELECT repo_id FROM born ORDER BY i").to_arrow_table()
+    drawn = connection.execute(
+        "SELECT child.i AS child, parent.i AS parent, coalesce(weight, 'NaN') AS weight, position"
+        " FROM made_edge JOIN born AS child ON child.repo_id = made_edge.child"
+        " JOIN born AS parent ON parent.repo_id = made_edge.parent WHERE verdict <> ?",
+        [str(Verdict.CONTRADICTED)],
+    ).fetchnumpy()
+    connection.execute("DROP TABLE born")
+    names = ids.column("repo_id").combine_chunks()
+    graph = LineageGraph.from_arrays(
+        names.to_pylist(),
+        np.asarray(drawn["child"], dtype=np.int64),
+        np.asarray(drawn["parent"], dtype=np.int64),
+        np.asarray(drawn["weight"], dtype=np.float64),
+        np.asarray(drawn["position"], dtype=np.int64),
+    )
+    return names, graph
+
+
+def _count_verdicts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    return dict(
+        connection.execute(
+            "SELECT verdict, count(*) FROM publication.edge GROUP BY verdict ORDER BY verdict"
+        ).fetchall()
+    )
+
+
+def _insert_models(connection: duckdb.DuckDBPyConnection) -> int:
     import pyarrow as pa
 
-    ids = [
-        name
-        for (name,) in connection.execute(
-            f"SELECT repo_id FROM ({LATEST}) ORDER BY created_at NULLS LAST, repo_id"
-        ).fetchall()
-    ]
-    known = set(ids)
-    drawn = [
-        (edge.child, edge.parent, edge.weight, position)
-        for edge, position in zip(edges, _positions(edges), strict=True)
-        if edge.verdict is not Verdict.CONTRADICTED and edge.child in known and edge.parent in known
-    ]
-    graph = LineageGraph.from_edges(ids, drawn)
-    primary = [None if i < 0 else ids[i] for i in graph.primary.tolist()]
+    ids, graph = _graph(connection)
+    primary = np.where(graph.primary < 0, len(ids), graph.primary)
+    named = pa.chunked_array([ids, pa.array([None], pa.string())]).combine_chunks()
     places = pa.table(
         {
-            "repo_id": pa.array(ids, pa.string()),
-            "primary_parent": pa.array(primary, pa.string()),
-            "founder": pa.array([ids[i] for i in graph.founder.tolist()], pa.string()),
-            "generation": pa.array(graph.generation.tolist(), pa.int32()),
-            "n_parents": pa.array(graph.n_parents.tolist(), pa.int32()),
-            "n_children": pa.array(graph.n_children.tolist(), pa.int32()),
-            "n_descendants": pa.array(graph.n_descendants.tolist(), pa.int32()),
-            "pos": pa.array(graph.pos.tolist(), pa.int32()),
-            "size": pa.array(graph.size.tolist(), pa.int32()),
+            "repo_id": ids,
+            "primary_parent": named.take(pa.array(primary)),
+            "founder": ids.take(pa.array(graph.founder)),
+            "generation": pa.array(graph.generation, pa.int32()),
+            "n_parents": pa.array(graph.n_parents, pa.int32()),
+            "n_children": pa.array(graph.n_children, pa.int32()),
+            "n_descendants": pa.array(graph.n_descendants, pa.int32()),
+            "pos": pa.array(graph.pos, pa.int32()),
+            "size": pa.array(graph.size, pa.int32()),
         }
     )
     connection.register("places", places)
     connection.execute(
         f"""
         INSERT INTO publication.model BY NAME
-        WITH latest AS ({LATEST})
+        WITH latest AS ({LATEST}),
+        said AS (SELECT child, count(DISTINCT parent_text)::INTEGER AS n_claims
+                 FROM publication.claim GROUP BY child),
+        problems AS (SELECT repo_id, count(*)::INTEGER AS n_problems
+                     FROM publication.problem GROUP BY repo_id)
         SELECT latest.*, finding.kind, finding.grade, finding.note,
-               places.* EXCLUDE (repo_id),
-               (SELECT count(DISTINCT parent_text) FROM publication.claim
-                WHERE child = latest.repo_id)::INTEGER AS n_claims,
-               (SELECT count(*) FROM publication.problem
-                WHERE repo_id = latest.repo_id)::INTEGER AS n_problems
+               places.* EXCLUDE (repo_id), coalesce(n_claims, 0) AS n_claims,
+               coalesce(n_problems, 0) AS n_problems
         FROM latest JOIN places USING (repo_id)
+        LEFT JOIN said ON said.child = latest.repo_id LEFT JOIN problems USING (repo_id)
         LEFT JOIN publication.finding ON finding.child = latest.repo_id
         ORDER BY places.pos
         """
@@ -284,7 +344,7 @@ def _check(connection: duckdb.DuckDBPyConnection, n_models: int, n_edges: int) -
     row = connection.execute(
         """
         SELECT (SELECT count(*) FROM publication.model),
-               (SELECT count(*) FROM publication.edge),
+               (SELECT count(DISTINCT (child, parent)) FROM publication.edge),
                (SELECT count(DISTINCT pos) FROM publication.model
                 WHERE pos >= 0 AND pos < (SELECT count(*) FROM publication.model)),
                (SELECT count(*) FROM publication.model child
@@ -313,7 +373,12 @@ def _sync(path: Path) -> None:
 
 
 def _write_manifest(
-    folder: Path, name: str, sha256: str, data_date: str, counts: Mapping[str, int]
+    folder: Path,
+    name: str,
+    sha256: str,
+    data_date: str,
+    counts: Mapping[str, int],
+    companions: Mapping[str, Companion],
 ) -> None:
     temporary = folder / ".manifest.json.part"
     fields = {
@@ -323,6 +388,7 @@ def _write_manifest(
         "file": name,
         "herdbook_version": __version__,
         "counts": dict(counts),
+        "companions": {role: asdict(companion) for role, companion in companions.items()},
     }
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(fields, file, indent=2)
@@ -335,10 +401,16 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove what a killed publication left behind; the working database admits one writer."""
     for path in folder.glob(".herdbook-*.part*"):
         path.unlink(missing_ok=True)
+    # A companion is named after its database; one without was left by a killed publication.
+    whole = {path.stem for path in folder.glob("herdbook-*.duckdb")}
+    for path in folder.glob("herdbook-*"):
+        if path.name.split(".")[0] not in whole:
+            path.unlink(missing_ok=True)
 
 
 def _remove_old(folder: Path, current: str) -> None:
     """Keep the current publication and the one before it."""
     others = sorted(path for path in folder.glob("herdbook-*.duckdb") if path.name != current)
     for path in others[: -(_KEPT - 1)]:
-        path.unlink(missing_ok=True)
+        for file in folder.glob(f"{path.stem}.*"):
+            file.unlink(missing_ok=True)

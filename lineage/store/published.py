@@ -22,13 +22,10 @@ __all__ = [
     "claims_of",
     "counts",
     "doubts_of",
-    "edges_among",
     "edges_of_children",
-    "edges_of_parents",
     "estimates",
     "examples",
     "families",
-    "family_members",
     "findings_of",
     "fingerprint_of",
     "layers_of",
@@ -126,9 +123,12 @@ def counts(cursor: duckdb.DuckDBPyConnection) -> Row:
 
 def models(cursor: duckdb.DuckDBPyConnection, repo_ids: Sequence[str]) -> list[Row]:
     """The model rows of `repo_ids`, in drawing order; unknown names are left out."""
+    if not repo_ids:
+        return []
+    # Constants in a list go through the index; a list that is unnested scans the table.
+    marks = ", ".join("?" * len(repo_ids))
     return cursor.execute(
-        f"SELECT {_MODEL} FROM model WHERE repo_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY pos",
-        [list(repo_ids)],
+        f"SELECT {_MODEL} FROM model WHERE repo_id IN ({marks}) ORDER BY pos", list(repo_ids)
     ).fetchall()
 
 
@@ -197,44 +197,6 @@ def edges_of_children(
         "ORDER BY child, position",
         [list(children)],
     ).fetchall()
-
-
-def edges_of_parents(
-    cursor: duckdb.DuckDBPyConnection, parents: Sequence[str], limit: int
-) -> list[Row]:
-    """Edges to the children of `parents`, most descendants first; no contradicted claims."""
-    return cursor.execute(
-        f"SELECT {_listed(EDGE_COLUMNS, 'edge.')} FROM edge "
-        "JOIN model ON model.repo_id = edge.child "
-        "WHERE edge.parent IN (SELECT unnest(?::VARCHAR[])) AND edge.verdict <> 'contradicted' "
-        "ORDER BY n_descendants DESC, "
-        "coalesce(downloads_30d, 0) DESC, edge.child LIMIT ?",
-        [list(parents), limit],
-    ).fetchall()
-
-
-def edges_among(cursor: duckdb.DuckDBPyConnection, repo_ids: Sequence[str]) -> list[Row]:
-    """Edges whose child is among `repo_ids` and whose parent is among them or uncatalogued."""
-    return cursor.execute(
-        f"""
-        WITH shown AS (SELECT unnest(?::VARCHAR[]) AS repo_id)
-        SELECT {_EDGE} FROM edge WHERE child IN (SELECT repo_id FROM shown)
-           AND (parent IN (SELECT repo_id FROM shown)
-                OR parent NOT IN (SELECT repo_id FROM model))
-        ORDER BY child, position
-        """,
-        [list(repo_ids)],
-    ).fetchall()
-
-
-def family_members(cursor: duckdb.DuckDBPyConnection, founder: str, limit: int) -> list[str]:
-    """Names of the models that descend from `founder`, those with most descendants first."""
-    rows = cursor.execute(
-        "SELECT repo_id FROM model WHERE founder = ? ORDER BY n_descendants DESC, "
-        "coalesce(downloads_30d, 0) DESC, repo_id LIMIT ?",
-        [founder, limit],
-    ).fetchall()
-    return [name for (name,) in rows]
 
 
 def claims_of(cursor: duckdb.DuckDBPyConnection, children: Sequence[str]) -> list[Row]:
@@ -376,18 +338,28 @@ def estimates(cursor: duckdb.DuckDBPyConnection) -> list[Row]:
     ).fetchall()
 
 
-_AUDIT = """
-    FROM edge LEFT JOIN model ON model.repo_id = edge.child
-    WHERE ($family = '' OR model.founder = $family)
-      AND ($owner = '' OR split_part(edge.child, '/', 1) = $owner)
-"""
+def _audited(family: str, owner: str) -> tuple[str, dict[str, object]]:
+    """The edges within a family and an owner (empty: all), as a condition and its values."""
+    conditions = ["true"]
+    values: dict[str, object] = {}
+    if family:  # a family is a clade, and edges lie in order of their children
+        place = "(SELECT pos{} FROM model WHERE repo_id = $family)"
+        conditions.append(f"child_pos >= {place.format('')}")
+        conditions.append(f"child_pos < {place.format(' + size')}")
+        values["family"] = family
+    if owner:  # names that begin with "owner/" end before "owner0": the nought follows the slash
+        conditions.append(
+            "(child = $owner OR (child >= concat($owner, '/') AND child < concat($owner, '0')))"
+        )
+        values["owner"] = owner
+    return " AND ".join(conditions), values
 
 
 def audit_counts(cursor: duckdb.DuckDBPyConnection, family: str, owner: str) -> list[Row]:
     """Number of edges by verdict within a family and an owner (empty: all)."""
+    condition, values = _audited(family, owner)
     return cursor.execute(
-        f"SELECT edge.verdict, count(*) {_AUDIT} GROUP BY edge.verdict",
-        {"family": family, "owner": owner},
+        f"SELECT verdict, count(*) FROM edge WHERE {condition} GROUP BY verdict", values
     ).fetchall()
 
 
@@ -399,17 +371,19 @@ def audit_edges(
     limit: int,
     offset: int,
 ) -> list[Row]:
-    """Edges by verdict, family and owner (empty: all); undeclared and contradicted first."""
+    """Edges by verdict, family and owner (empty: all); contradicted and undeclared first."""
+    condition, values = _audited(family, owner)
+    if verdict:
+        condition, values = f"{condition} AND verdict = $verdict", values | {"verdict": verdict}
     return cursor.execute(
         f"""
-        SELECT {_listed(EDGE_COLUMNS, "edge.")} {_AUDIT}
-           AND ($verdict = '' OR edge.verdict = $verdict)
-        ORDER BY list_position(['contradicted', 'undeclared', 'confirmed', 'unverified'],
-                               edge.verdict),
-                 edge.p_value NULLS LAST, edge.child, edge.position
+        SELECT {_EDGE} FROM edge WHERE {condition}
+        ORDER BY CASE verdict WHEN 'contradicted' THEN 0 WHEN 'undeclared' THEN 1
+                              WHEN 'confirmed' THEN 2 ELSE 3 END,
+                 p_value NULLS LAST, child_pos, position
         LIMIT $limit OFFSET $offset
         """,
-        {"verdict": verdict, "family": family, "owner": owner, "limit": limit, "offset": offset},
+        values | {"limit": limit, "offset": offset},
     ).fetchall()
 
 

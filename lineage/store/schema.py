@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 __all__ = ["PUBLISHED", "SCHEMA_VERSION", "WORKING", "Column", "Table"]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ RUN = _table(
     "Provenance: one row per run of a stage.",
     """
     run_id         | BIGINT NOT NULL      | serial number
-    stage          | VARCHAR NOT NULL     | crawl, watch, ingest, fingerprint, infer, measure, publish
+    stage          | VARCHAR NOT NULL     | crawl, watch, ingest, fingerprint, infer, measure, behave, publish
     started_at     | TIMESTAMPTZ NOT NULL | UTC
     finished_at    | TIMESTAMPTZ          | NULL: still running or killed
     version        | VARCHAR NOT NULL     | herdbook version
@@ -365,6 +365,33 @@ FINDING_LAYER = _table(
     """,
     "finding_id child_layer parent",
 )
+EDGE_LAYER = _table(
+    "edge_layer",
+    "A child beside a parent that a finding or a claim names, layer by layer; of the latest inference.",
+    """
+    child          | VARCHAR NOT NULL     | owner/name
+    parent         | VARCHAR NOT NULL     | owner/name
+    layer          | INTEGER              | layer of the child; NULL: outside the layers
+    parent_layer   | INTEGER              | layer of the parent it was held against; NULL: outside
+    n_words        | BIGINT NOT NULL      | values compared; a pair of which nothing compares has one row, of 0
+    n_equal        | BIGINT NOT NULL      | of these, equal after decoding
+    relative_change | DOUBLE              | ‖C−P‖/‖P‖; NULL: P is zero, or nothing compares
+    n_codes        | BIGINT NOT NULL      | of a quantised child: codes asked
+    n_replayed     | BIGINT NOT NULL      | of these, codes that the parent's values give
+    coefficient    | DOUBLE               | of a merge: this parent's, all parents fitted freely together
+    """,
+)
+EDGE_MATCH = _table(
+    "edge_match",
+    "Which layer of the parent each layer of the child resembles; of the same pairs.",
+    """
+    child          | VARCHAR NOT NULL     | owner/name
+    parent         | VARCHAR NOT NULL     | owner/name
+    roles          | VARCHAR NOT NULL     | matrices whose rows were matched
+    layer          | INTEGER NOT NULL     | layer of the child
+    z              | FLOAT[] NOT NULL     | statistic of row matching against each layer of the parent; NULL: too few rows
+    """,
+)
 ESTIMATE = _table(
     "estimate",
     "Population statistics of the latest measure run, each with interval, n and method.",
@@ -384,10 +411,22 @@ ESTIMATE = _table(
     method         | VARCHAR NOT NULL     | estimator and its source
     """,
 )
+REPORT = _table(
+    "report",
+    "Whole answers as documents, of the latest run that gave them: verdicts, trees of behaviour.",
+    """
+    run_id         | BIGINT NOT NULL      | the run that made it
+    kind           | VARCHAR NOT NULL     | lewontin or behaviour
+    name           | VARCHAR NOT NULL     | what it is about: trait, fitness and population; set of prompts
+    made_at        | TIMESTAMPTZ NOT NULL | when
+    document       | JSON NOT NULL        | what the command prints with --json
+    """,
+    "kind name",
+)
 
 _EDGE = _table(
     "edge",
-    "Claim and finding reconciled, one row per child and parent.",
+    "Claim and finding reconciled, one row per child and parent, in order of `child_pos`.",
     """
     child          | VARCHAR NOT NULL     | owner/name
     parent         | VARCHAR NOT NULL     | owner/name (may lie outside the catalogue)
@@ -400,8 +439,9 @@ _EDGE = _table(
     p_value        | DOUBLE               | family test
     probability    | DOUBLE               | belief; NULL while uncalibrated
     evidence       | JSON NOT NULL        | list of {name, value, text}
+    child_pos      | INTEGER              | pos of the child's model; rows are in its order; NULL: not catalogued
+    parent_pos     | INTEGER              | pos of the parent's model; NULL: outside the catalogue
     """,
-    "child parent",
 )
 _MODEL = Table(
     "model",
@@ -430,6 +470,17 @@ _MODEL = Table(
     ),
     ("repo_id",),
 )
+_LICENCE_CONFLICT = _table(
+    "licence_conflict",
+    "A model whose licence allows more than that of an ancestor: the nearest of each class of terms.",
+    """
+    child          | VARCHAR NOT NULL     | owner/name
+    ancestor       | VARCHAR NOT NULL     | owner/name
+    child_class    | VARCHAR NOT NULL     | permissive, copyleft or custom
+    ancestor_class | VARCHAR NOT NULL     | copyleft, custom or non_commercial
+    n_edges        | INTEGER NOT NULL     | edges between them, along a shortest path of edges that stand
+    """,
+)
 _META = _table(
     "meta",
     "What this publication is: key and value.",
@@ -443,12 +494,13 @@ _META = _table(
 WORKING: tuple[Table, ...] = (
     RUN, REPOSITORY, SNAPSHOT, OBSERVATION, READING, FILE, TEXT, SWEEP, ALIAS, CLAIM, RECIPE, DOUBT,
     PROBLEM, TRAIT, FINGERPRINT, PAIR,
-    FINDING, FINDING_PARENT, FINDING_LAYER, ESTIMATE,
+    FINDING, FINDING_PARENT, FINDING_LAYER, EDGE_LAYER, EDGE_MATCH, ESTIMATE, REPORT,
 )  # fmt: skip
 """Tables of the working database, in order of creation."""
 
 PUBLISHED: tuple[Table, ...] = (
-    _META, _MODEL, _EDGE, CLAIM, RECIPE, DOUBT, ALIAS, PROBLEM, TRAIT, FINGERPRINT, PAIR,
-    FINDING, FINDING_PARENT, FINDING_LAYER, ESTIMATE,
+    _META, _MODEL, _EDGE, CLAIM, RECIPE, DOUBT, ALIAS, PROBLEM, OBSERVATION, TRAIT, FINGERPRINT,
+    PAIR, FINDING, FINDING_PARENT, FINDING_LAYER, EDGE_LAYER, EDGE_MATCH, _LICENCE_CONFLICT, ESTIMATE,
+    REPORT,
 )  # fmt: skip
 """Tables of the published database: working tables cut down to what is current, and the graph."""

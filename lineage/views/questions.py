@@ -6,17 +6,18 @@ themselves are in :mod:`lineage.store.published`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 
 import duckdb
 
 from lineage.model import Evidence, LayerSource, ParentShare
-from lineage.store import published
+from lineage.store import published, published_clades
 from lineage.store.evidence import read_evidence
 from lineage.store.findings import read_vocabulary_map
+from lineage.store.name_index import NameIndex
+from lineage.views.clades import neighbourhood
 from lineage.views.judgement import audit_model
+from lineage.views.records import card_of, edges_of, zoned
 from lineage.views.rows import (
     AuditPage,
     AuditRow,
@@ -28,10 +29,8 @@ from lineage.views.rows import (
     Family,
     FindingRow,
     FingerprintRow,
-    Mark,
     ModelCard,
     ModelDetail,
-    Neighbourhood,
     ProblemRow,
     SearchHit,
     TraitRow,
@@ -61,24 +60,8 @@ __all__ = [
 _HOW = ("exact", "prefix", "substring")
 
 
-def _zoned(row: published.Row) -> published.Row:
-    return tuple(v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for v in row)
-
-
-def _card(row: published.Row) -> ModelCard:
-    return ModelCard(*_zoned(row))
-
-
-def _edges(rows: Iterable[published.Row]) -> tuple[EdgeRow, ...]:
-    made: list[EdgeRow] = []
-    for row in rows:
-        values: published.Row = (*row[:-1], read_evidence(row[-1]))
-        made.append(EdgeRow(*values))
-    return tuple(made)
-
-
 def _claims(rows: Iterable[published.Row]) -> tuple[ClaimRow, ...]:
-    return tuple(ClaimRow(*_zoned(row)) for row in rows)
+    return tuple(ClaimRow(*zoned(row)) for row in rows)
 
 
 def _findings(
@@ -95,7 +78,7 @@ def _findings(
         values: published.Row = (
             *row[:9], ties, evidence, *row[11:14], tuple(shares.get(row[0], ())), *told,
         )  # fmt: skip
-        made[row[1]] = FindingRow(*_zoned(values))
+        made[row[1]] = FindingRow(*zoned(values))
     return made
 
 
@@ -110,9 +93,11 @@ def coverage(cursor: duckdb.DuckDBPyConnection) -> Coverage:
 
 
 def search(
-    cursor: duckdb.DuckDBPyConnection, text: str, limit: int = 25
-) -> tuple[SearchHit, ...]:  # fmt: skip
+    cursor: duckdb.DuckDBPyConnection, text: str, limit: int = 25, index: NameIndex | None = None
+) -> tuple[SearchHit, ...]:
     """Models whose name is, begins with or contains `text`; near names when none does.
+
+    With the publication's `index` of names in milliseconds; without it every name is gone through.
 
     Examples
     --------
@@ -122,26 +107,40 @@ def search(
     wanted = text.strip()
     if not wanted:
         return ()
+    if index is not None:
+        found = index.search(wanted, limit)
+        cards = _cards(cursor, [name for _, name in found])
+        return tuple(SearchHit(how, cards[name]) for how, name in found if name in cards)
     rows = published.search_names(cursor, wanted, limit)
     if rows:
-        return tuple(SearchHit(_HOW[row[0]], _card(row[1:])) for row in rows)
+        return tuple(SearchHit(_HOW[row[0]], card_of(row[1:])) for row in rows)
     return tuple(SearchHit("near", model) for model in near(cursor, wanted))
 
 
-def near(cursor: duckdb.DuckDBPyConnection, text: str, limit: int = 8) -> tuple[ModelCard, ...]:
+def near(
+    cursor: duckdb.DuckDBPyConnection, text: str, limit: int = 8, index: NameIndex | None = None
+) -> tuple[ModelCard, ...]:
     """Models whose names look most like `text`."""
-    return tuple(_card(row) for row in published.near_names(cursor, text.strip(), limit))
+    if index is not None:
+        names = index.near(text, limit)
+        cards = _cards(cursor, names)
+        return tuple(cards[name] for name in names if name in cards)
+    return tuple(card_of(row) for row in published.near_names(cursor, text.strip(), limit))
+
+
+def _cards(cursor: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[str, ModelCard]:
+    return {row[0]: card_of(row) for row in published.models(cursor, names)}
 
 
 def examples(cursor: duckdb.DuckDBPyConnection, limit: int = 4) -> tuple[Example, ...]:
     """Models worth a look, `limit` for each reason."""
-    return tuple(Example(row[0], _card(row[1:])) for row in published.examples(cursor, limit))
+    return tuple(Example(row[0], card_of(row[1:])) for row in published.examples(cursor, limit))
 
 
 def model_card(cursor: duckdb.DuckDBPyConnection, repo_id: str) -> ModelCard | None:
     """One model, or None when the register does not know it."""
     rows = published.models(cursor, [repo_id])
-    return _card(rows[0]) if rows else None
+    return card_of(rows[0]) if rows else None
 
 
 def model_detail(
@@ -156,8 +155,8 @@ def model_detail(
     read = published.fingerprint_of(cursor, repo_id)
     return ModelDetail(
         card,
-        _edges(published.edges_of_children(cursor, [repo_id])),
-        _edges(published.edges_of_parents(cursor, [repo_id], max_children)),
+        edges_of(row[:-1] for row in published_clades.edges_at(cursor, [card.pos])),
+        edges_of(published_clades.edges_to(cursor, card.pos, max_children)),
         _claims(published.claims_of(cursor, [repo_id])),
         finding,
         tuple(LayerSource(*row) for row in layers),
@@ -172,122 +171,6 @@ def revisions_read(cursor: duckdb.DuckDBPyConnection, repo_ids: Sequence[str]) -
     return dict(published.revisions_of(cursor, repo_ids))
 
 
-def neighbourhood(
-    cursor: duckdb.DuckDBPyConnection,
-    repo_id: str,
-    *,
-    ancestors: int = 8,
-    descendants: int = 3,
-    whole_family: bool = False,
-    max_marks: int = 400,
-) -> Neighbourhood | None:
-    """The models around one, for a drawing: None when the register does not know it.
-
-    Ancestors over every parent come first and are always kept, then descendants level by level,
-    those with most descendants first, until `max_marks` models are in. `whole_family` takes the
-    founder's clade instead of the descendants. The other parents of every merge that is shown are
-    shown too; parents outside the register become ghosts.
-    """
-    card = model_card(cursor, repo_id)
-    if card is None:
-        return None
-    chosen: dict[str, None] = {repo_id: None}
-    level = [repo_id]
-    for _ in range(ancestors):
-        found = [row[1] for row in published.edges_of_children(cursor, level)]
-        level = [name for name in dict.fromkeys(found) if name not in chosen]
-        if not level:
-            break
-        chosen.update(dict.fromkeys(level))
-    if whole_family:
-        members = published.family_members(cursor, card.founder, max_marks)
-        chosen.update(dict.fromkeys(members[: max(0, max_marks - len(chosen))]))
-    else:
-        level = [repo_id]
-        for _ in range(descendants):
-            room = max_marks - len(chosen)
-            if not level or room <= 0:
-                break
-            rows = published.edges_of_parents(cursor, level, max_marks)
-            level = [name for name in dict.fromkeys(row[0] for row in rows) if name not in chosen]
-            level = level[:room]
-            chosen.update(dict.fromkeys(level))
-    other_parents = [row[1] for row in published.edges_of_children(cursor, list(chosen))]
-    room = max(0, max_marks + max_marks // 2 - len(chosen))
-    chosen.update(
-        dict.fromkeys([p for p in dict.fromkeys(other_parents) if p not in chosen][:room])
-    )
-    return _with_ghosts(cursor, card, list(chosen), whole_family)
-
-
-def _with_ghosts(
-    cursor: duckdb.DuckDBPyConnection, card: ModelCard, names: Sequence[str], whole_family: bool
-) -> Neighbourhood:
-    cards = [_card(row) for row in published.models(cursor, names)]
-    edges = _edges(published.edges_among(cursor, names))
-    known = {model.repo_id for model in cards}
-    shown_children: dict[str, int] = {}
-    relation: dict[str, str] = {}
-    parents: dict[str, int] = {}
-    for edge in edges:
-        # Ties are several candidates for one parent; what was contradicted is none.
-        if edge.verdict == "contradicted":
-            continue
-        shown_children[edge.parent] = shown_children.get(edge.parent, 0) + 1
-        relation.setdefault(edge.child, edge.relation)
-        if edge.grade != "tie":
-            parents[edge.child] = parents.get(edge.child, 0) + 1
-    marks = [
-        Mark(
-            model.repo_id,
-            relation.get(model.repo_id, "founder"),
-            model.kind,
-            model.status,
-            model.created_at,
-            model.pos,
-            parents.get(model.repo_id, 0),
-            model.n_descendants,
-            max(0, model.n_children - shown_children.get(model.repo_id, 0)),
-        )
-        for model in cards
-    ]
-    first_pos = {model.repo_id: model.pos for model in cards}
-    findings = _findings(cursor, names)
-    unseen = {finding.unseen_ancestor for finding in findings.values()}
-    edges = _through_unseen(edges, findings)
-    ghosts = dict.fromkeys(edge.parent for edge in edges if edge.parent not in known)
-    for ghost in ghosts:
-        pos = min(first_pos[edge.child] for edge in edges if edge.parent == ghost)
-        status = "unseen" if ghost in unseen else "outside"
-        marks.append(Mark(ghost, "unknown", None, status, None, pos, 0, 0, 0, ghost=True))
-    # A ghost shares the position of its first child and must be drawn above it.
-    marks.sort(key=lambda mark: (mark.pos, not mark.ghost, mark.repo_id))
-    members = {m.repo_id for m in cards if m.founder == card.founder}
-    left_out = published.models(cursor, [card.founder])[0:1] if whole_family else []
-    size = _card(left_out[0]).size if left_out else 0
-    return Neighbourhood(card.repo_id, tuple(marks), edges, max(0, size - len(members)))
-
-
-def _through_unseen(
-    edges: Sequence[EdgeRow], findings: Mapping[str, FindingRow]
-) -> tuple[EdgeRow, ...]:
-    """The same edges, led through ancestors that nobody published."""
-    led: list[EdgeRow] = []
-    above: dict[str, EdgeRow] = {}
-    for edge in edges:
-        finding = findings.get(edge.child)
-        unseen = finding.unseen_ancestor if finding is not None else None
-        is_found = finding is not None and edge.parent in {one.parent for one in finding.parents}
-        if unseen is None or not is_found:
-            led.append(edge)
-            continue
-        led.append(replace(edge, parent=unseen))
-        # Nobody can have declared it.
-        link = replace(edge, child=unseen, relation="unknown", kind=None, weight=None, evidence=())
-        above.setdefault(unseen, replace(link, verdict="undeclared"))
-    return (*led, *above.values())
-
-
 def audit(
     cursor: duckdb.DuckDBPyConnection,
     *,
@@ -299,7 +182,7 @@ def audit(
 ) -> AuditPage:
     """Declared against found: edges of one verdict, family or owner (empty: all)."""
     counted = {str(key): int(n) for key, n in published.audit_counts(cursor, family, owner)}
-    edges = _edges(published.audit_edges(cursor, verdict, family, owner, limit, offset))
+    edges = edges_of(published.audit_edges(cursor, verdict, family, owner, limit, offset))
     children = list(dict.fromkeys(edge.child for edge in edges))
     findings = _findings(cursor, children)
     claims: dict[str, list[ClaimRow]] = {}
@@ -321,21 +204,21 @@ def audit_all(
     cursor: duckdb.DuckDBPyConnection, *, verdict: str = "", family: str = "", owner: str = ""
 ) -> tuple[EdgeRow, ...]:
     """The edges of an audit, at most 10,000 of them, for an export."""
-    return _edges(published.audit_edges(cursor, verdict, family, owner, 10_000, 0))
+    return edges_of(published.audit_edges(cursor, verdict, family, owner, 10_000, 0))
 
 
 def audit_models(
     cursor: duckdb.DuckDBPyConnection, repo_ids: Sequence[str]
 ) -> tuple[ModelAudit, ...]:
     """What was declared of models against what their weights show; unknown ones are left out."""
-    cards = {row[0]: _card(row) for row in published.models(cursor, repo_ids)}
+    cards = {row[0]: card_of(row) for row in published.models(cursor, repo_ids)}
     known = [name for name in dict.fromkeys(repo_ids) if name in cards]
     findings = _findings(cursor, known)
     claims: dict[str, list[ClaimRow]] = {}
     for claim in _claims(published.resolved_claims_of(cursor, known)):
         claims.setdefault(claim.child, []).append(claim)
     edges: dict[str, list[EdgeRow]] = {}
-    for edge in _edges(published.edges_of_children(cursor, known)):
+    for edge in edges_of(published.edges_of_children(cursor, known)):
         edges.setdefault(edge.child, []).append(edge)
     doubts: dict[str, dict[str, tuple[Evidence, ...]]] = {}
     for child, parent, code, reason in published.doubts_of(cursor, known):
@@ -343,7 +226,7 @@ def audit_models(
         key = (parent or "").lower()
         of_child[key] = (*of_child.get(key, ()), Evidence(code, None, reason))
     parents = [edge.parent for of_child in edges.values() for edge in of_child]
-    named = {row[0]: _card(row) for row in published.models(cursor, parents)}
+    named = {row[0]: card_of(row) for row in published.models(cursor, parents)}
     unread: dict[str, str] = dict(published.unread_reasons(cursor, [*known, *named]))
     return tuple(
         audit_model(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from lineage.model import Evidence, LayerSource, ParentShare, VocabularyMap
 
 __all__ = [
     "AuditPage",
     "AuditRow",
+    "Births",
     "ClaimRow",
     "Coverage",
     "EdgeRow",
@@ -24,6 +25,7 @@ __all__ = [
     "Neighbourhood",
     "ProblemRow",
     "SearchHit",
+    "Stack",
     "TraitRow",
 ]
 
@@ -209,7 +211,10 @@ class Mark:
     An ancestor that nobody published is a ghost too, of status ``unseen``.
 
     `n_parents` counts the parents in the drawing, without ties and contradicted claims;
-    `n_hidden` the children that are not drawn.
+    `n_absent` the parents that are in the register but not in the drawing; `n_hidden` the children
+    that are not drawn. `verdict` is that of the first parent, None without one; `primary` names the
+    parent that the primary forest follows, drawn or not; `is_hit` says that the name is one that
+    was looked for.
     """
 
     repo_id: str
@@ -222,16 +227,59 @@ class Mark:
     n_descendants: int
     n_hidden: int
     ghost: bool = False
+    verdict: str | None = None
+    licence: str | None = None
+    task: str | None = None
+    architecture: str | None = None
+    library: str | None = None
+    downloads_30d: int | None = None
+    likes: int | None = None
+    parameters: int | None = None
+    n_absent: int = 0
+    primary: str | None = None
+    is_hit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Models of one relation that descend from `owner` and are not drawn one by one."""
+
+    owner: str
+    relation: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Births:
+    """How many of those that are not drawn below `owner` were born in one span of time.
+
+    `start` is its first day (UTC), `Neighbourhood.step` its length; `category` is None where
+    unknown.
+    """
+
+    owner: str
+    start: date
+    category: str | None
+    n: int
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbourhood:
-    """What a drawing of one model's lineage shows; `n_left_out` models did not fit."""
+    """What a drawing of one model's lineage shows.
+
+    `n_left_out` models of the clade are not drawn one by one; `n_filtered` of them lie outside the
+    bounds that were asked for and are in no stack either. `stacks` and `births` count the others
+    below the nearest of their ancestors that is drawn; `step` is day, week or month.
+    """
 
     focus: str
     marks: tuple[Mark, ...]
     edges: tuple[EdgeRow, ...]
     n_left_out: int
+    n_filtered: int = 0
+    stacks: tuple[Stack, ...] = ()
+    births: tuple[Births, ...] = ()
+    step: str = "month"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import streamlit as st
+
 from lineage import views
-from lineage.explorer.blocks import heading
+from lineage.explorer.blocks import heading, link
 from lineage.explorer.component import panel
+from lineage.explorer.manual import chapters, read_chapter
 from lineage.explorer.markup import Markup, join, tag
-from lineage.explorer.register import Visit
+from lineage.explorer.register import Visit, fetched_from
 from lineage.explorer.words import bytes_words, plural
 
 __all__ = ["show_about"]
 
+_METHOD = (
+    ("Read", "What a Hub says of its models is archived as it came: listings, cards, recipes. "
+     "From it come claims: who somebody said a parent was, and in which words."),
+    ("Compare", "A few megabytes of each model's weights are fetched by ranges and compared. Tests "
+     "with known rates of false alarms tell kin from strangers, then which way the step went."),
+    ("Reconcile", "Claim and finding are kept apart and held together: confirmed, undeclared, "
+     "contradicted or unverified. A merge is replayed until its recipe gives the child's words."),
+    ("Measure", "The graph is treated as a pedigree: what is passed on, what is favoured, and how "
+     "much of that chance alone would give. Every figure has an interval, an n and a null."),
+)  # fmt: skip
 _LIMITS = (
     "A founder is a model without a known parent here. Its parent may never have been crawled.",
     "Claims are what people wrote. A claim that could not be checked is shown as unverified, "
@@ -23,8 +36,19 @@ _LIMITS = (
 )
 
 
+_SURE = (
+    "Proved: the bits replay exactly. Inferred: by a test with a known rate of false alarms. Tie: "
+    "several parents fit equally well. Declared: only somebody's word."
+)
+
+
 def show_about(visit: Visit) -> None:
     """Draw the page."""
+    chapter = st.query_params.get("doc", "")
+    if chapter in chapters():
+        panel(tag("p", link("about", "← About this register")), key="about", follow=visit.follow)
+        st.markdown(read_chapter(chapter))
+        return
     covered = views.coverage(visit.cursor)
     meta = views.publication(visit.cursor)
     manifest = visit.manifest
@@ -38,6 +62,9 @@ def show_about(visit: Visit) -> None:
         ("Schema version", manifest.schema_version),
         ("Fingerprint", tag("span", manifest.sha256, class_="mono")),
     ]
+    origin = fetched_from(manifest)
+    if origin is not None:
+        facts.append(("Fetched from", tag("span", origin, class_="mono")))
     coverage: list[tuple[str, object]] = [
         ("Models", f"{covered.n_models:,}, of which {covered.n_readable:,} could be read"),
         ("Weights read", f"{covered.n_fingerprinted:,} models"),
@@ -59,9 +86,6 @@ def show_about(visit: Visit) -> None:
         ("Abstained", f"{covered.n_abstained:,}"),
         ("Could not be read", _problems(visit)),
     ]
-    cite = (
-        f"herdbook {manifest.herdbook_version}, register of {date} (sha256 {manifest.sha256[:12]})."
-    )
     panel(
         heading(
             "About this register",
@@ -71,27 +95,66 @@ def show_about(visit: Visit) -> None:
         ),
         tag(
             "div",
+            tag("section", tag("h2", "How it is made"), _method()),
             tag("section", tag("h2", "This publication"), _facts(facts)),
             tag("section", tag("h2", "Coverage"), _facts(coverage)),
             tag("section", tag("h2", "Limits"), tag("ul", *[tag("li", w) for w in _LIMITS])),
-            tag(
-                "section",
-                tag("h2", "How to cite"),
-                tag("p", "Name the version and the data, so that others can see what you saw:"),
-                tag("blockquote", cite),
-                tag("h2", "How sure", class_="later"),
-                tag(
-                    "p",
-                    "Proved: the bits replay exactly. Inferred: by a test with a known rate of "
-                    "false alarms. Tie: several parents fit equally well. Declared: only "
-                    "somebody's word.",
-                ),
-            ),
+            tag("section", tag("h2", "How sure"), tag("p", _SURE)),
             class_="sections",
         ),
         key="about",
         follow=visit.follow,
     )
+    _cite(visit, origin)
+
+
+def _cite(visit: Visit, origin: str | None) -> None:
+    manifest = visit.manifest
+    panel(
+        tag(
+            "section",
+            tag("h2", "How to cite"),
+            tag("p", f"You see herdbook {manifest.herdbook_version}, register of "
+                f"{manifest.data_date[:10]}. Name both, so that others can see what you saw.",
+                class_="soft"),
+            class_="gap",
+        ),
+        key="about-cite",
+        follow=visit.follow,
+    )  # fmt: skip
+    st.code(_citation(visit, origin), language=None, wrap_lines=True)
+    st.code(_bibtex(visit, origin), language=None, wrap_lines=True)
+
+
+def _citation(visit: Visit, origin: str | None) -> str:
+    """How to cite what was visited, in a sentence."""
+    manifest = visit.manifest
+    where = f" {origin}" if origin else ""
+    return (
+        f"herdbook {manifest.herdbook_version}, register of {manifest.data_date[:10]} "
+        f"(sha256 {manifest.sha256}).{where}"
+    )
+
+
+def _bibtex(visit: Visit, origin: str | None) -> str:
+    """How to cite what was visited, as an entry for BibTeX."""
+    manifest = visit.manifest
+    date = manifest.data_date[:10]
+    where = f"  howpublished = {{\\url{{{origin}}}}},\n" if origin else ""
+    return (
+        f"@misc{{herdbook-{date},\n"
+        "  title = {herdbook: the pedigree register of the world's models},\n"
+        f"  year = {{{date[:4]}}},\n{where}"
+        f"  note = {{Version {manifest.herdbook_version}, register of {date}, "
+        f"sha256 {manifest.sha256}}}\n}}"
+    )
+
+
+def _method() -> Markup:
+    steps = [tag("li", tag("b", f"{word}. "), words) for word, words in _METHOD]
+    texts = [tag("li", link("about", title, doc=name)) for name, title in chapters().items()]
+    read_on = join(tag("h3", "Read on"), tag("ul", *texts)) if texts else None
+    return join(tag("ol", *steps), read_on)
 
 
 def _true(text: str | None) -> bool:

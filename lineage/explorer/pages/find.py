@@ -8,7 +8,9 @@ from lineage import views
 from lineage.explorer.blocks import empty, heading, link, model_card
 from lineage.explorer.component import panel
 from lineage.explorer.markup import Markup, join, tag
+from lineage.explorer.names import search
 from lineage.explorer.register import Visit
+from lineage.explorer.remembered import remembered
 from lineage.explorer.words import plural
 
 __all__ = ["show_find"]
@@ -23,7 +25,7 @@ _REASONS = {
 
 def show_find(visit: Visit) -> None:
     """Draw the page."""
-    covered = views.coverage(visit.cursor)
+    covered = remembered(visit, views.coverage)
     panel(
         heading(
             "Who descends from whom, read from the weights",
@@ -65,7 +67,7 @@ def show_find(visit: Visit) -> None:
 
 
 def _results(visit: Visit, text: str) -> Markup:
-    hits = views.search(visit.cursor, text)
+    hits = search(visit, text)
     if not hits:
         return empty(
             "No model of that name",
@@ -84,7 +86,7 @@ def _results(visit: Visit, text: str) -> Markup:
 
 
 def _examples(visit: Visit) -> list[Markup]:
-    examples = views.examples(visit.cursor, 3)
+    examples = remembered(visit, views.examples, 3)
     sections = []
     for why, (title, words) in _REASONS.items():
         cards = [model_card(item.model) for item in examples if item.why == why]

@@ -1,0 +1,1 @@
+"""What the explorer costs with a register of three million models: ``make bench-explorer``."""
