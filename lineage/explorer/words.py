@@ -255,8 +255,8 @@ def estimate_sentence(row: EstimateRow) -> str:
         pass  # zero is the end of the scale: an interval that reaches it tells nothing by itself
     elif row.low <= 0 <= row.high and row.p_value is not None and row.p_value <= 1 - row.level:
         says += (
-            f"The interval, which allows for other founders, holds zero, yet among these founders "
-            f"chance alone seldom makes so much ({p_words(row.p_value)})."
+            "The interval, which allows for other founders, holds zero, yet among these founders "
+            "chance alone seldom makes so much."
         )
     elif row.low <= 0 <= row.high:
         says += "The interval holds zero: these data cannot tell it from no effect."
