@@ -11,6 +11,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
+from lineage.explorer.words import estimate_sentence
+from lineage.views import EstimateRow
 from synthetic import HOSTILE, make_publication
 
 APP = Path(__file__).resolve().parents[1] / "app.py"
@@ -182,9 +184,23 @@ def test_audit_survives_every_page_number(visit, page):
 def test_heritability_shows_each_estimate_with_a_sentence_and_its_method(visit):
     text = markup(visit("heritability"))
     assert "Offspring keep about 0.82" in text
-    assert "The interval holds zero" in text
+    # One whose interval holds zero while its p-value is small, and what either means.
+    assert "The interval, which allows for other founders, holds zero" in text
     assert "as few as 3 founders" in text
     assert "descendants: no estimate. Too few models with offspring." in text
+
+
+@pytest.mark.parametrize(
+    ("p_value", "words"),
+    [(None, "cannot tell it from no effect"), (0.4, "cannot tell it from no effect"),
+     (0.03, "chance alone seldom makes so much")],
+)  # fmt: skip
+def test_an_interval_over_zero_is_told_with_its_p_value(p_value, words):
+    row = EstimateRow(
+        "selection_differential", "loss/web", "children_180d", "all", -0.05, -0.11, 0.01, 0.95, 40,
+        9, p_value, "jackknife",
+    )  # fmt: skip
+    assert words in estimate_sentence(row)
 
 
 def test_about_tells_date_version_coverage_and_how_to_cite(visit):
