@@ -197,14 +197,14 @@ async def open_lineage(page: Page, base: str, name: str) -> None:
 
 async def click_a_mark(page: Page, rng: random.Random) -> float | None:
     """Seconds from a click on another mark until its lineage is drawn; None: there is none."""
-    marks = page.locator("g.n[data-go]:not(.is-focus)")
+    marks = page.locator('g.n[data-id][data-go]:not(.is-focus):not([data-go*="open="])')
     n = await marks.count()
     if not n:
         return None
     mark = marks.nth(rng.randrange(n))
     name = await mark.get_attribute("data-id")
     start = time.perf_counter()
-    await mark.locator(".mark").dispatch_event("click", {"bubbles": True})
+    await mark.locator(".mark").last.dispatch_event("click", {"bubbles": True})
     await page.locator(f'g.is-focus[data-id="{name}"]').wait_for(timeout=_WAIT_MS)
     return time.perf_counter() - start
 
