@@ -5,17 +5,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from lineage.explorer.words import estimate_sentence
 from lineage.views import EstimateRow
+from page_driver import APP, asked, markup, open_page
 from synthetic import HOSTILE, make_publication
-
-APP = Path(__file__).resolve().parents[1] / "app.py"
 
 
 @pytest.fixture(scope="module")
@@ -27,29 +23,6 @@ def root(tmp_path_factory):
 def visit(root, monkeypatch):
     monkeypatch.setenv("HERDBOOK_HOME", str(root))
     return open_page
-
-
-def open_page(page: str = "", /, **query: str) -> AppTest:
-    app = AppTest.from_file(str(APP), default_timeout=20)
-    # The driver switches between files only; these pages are functions with an address.
-    app._page_hash = calc_hash(page)
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception
-    return app
-
-
-def asked(app: AppTest, key: str) -> str:
-    """The value of a parameter, which the driver gives bare or in a list."""
-    value = app.query_params[key]
-    return value if isinstance(value, str) else value[0]
-
-
-def markup(app: AppTest) -> str:
-    """All that the panels show, as markup."""
-    panels = [item.proto for item in app.main if item.type == "bidi_component"]
-    return "".join(json.loads(panel.json)["markup"] for panel in panels)
 
 
 def test_find_greets_with_counts_and_examples(visit):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lineage.explorer.axis import TimeAxis
 from lineage.explorer.markup import Markup, tag
-from lineage.explorer.palette import STYLE
+from lineage.explorer.pictures import picture
 from lineage.explorer.words import count_words, date_words, number, short
 from lineage.model import LayerSource, ParentShare
 from lineage.views import EstimateRow
@@ -15,22 +15,6 @@ from lineage.views.surroundings import Observed
 __all__ = ["draw_estimates", "draw_history", "draw_layers", "draw_shares"]
 
 _COLOURS = 6
-
-
-def _picture(width: float, height: float, words: str, *children: object) -> Markup:
-    return tag(
-        "svg",
-        tag("title", words),
-        Markup(f"<style>{STYLE}</style>"),
-        *children,
-        xmlns="http://www.w3.org/2000/svg",
-        class_="hb",
-        viewBox=f"0 0 {width:.0f} {height:.0f}",
-        width=f"{width:.0f}",
-        height=f"{height:.0f}",
-        role="img",
-        aria_label=words,
-    )
 
 
 def draw_shares(shares: Sequence[ParentShare], width: float = 420) -> Markup:
@@ -64,7 +48,7 @@ def draw_shares(shares: Sequence[ParentShare], width: float = 420) -> Markup:
             tag("text", number(share.weight), x=f"{width - 4:.0f}", y=f"{y + 28:.0f}", class_="end")
         )
     words = "Shares of the parents: " + ", ".join(f"{s.parent} {number(s.weight)}" for s in shares)
-    return _picture(width, len(shares) * 40.0, words, *parts)
+    return picture(width, len(shares) * 40.0, words, *parts)
 
 
 def draw_layers(layers: Sequence[LayerSource], width: float = 420) -> Markup:
@@ -106,7 +90,7 @@ def draw_layers(layers: Sequence[LayerSource], width: float = 420) -> Markup:
         )  # fmt: skip
         parts.append(tag("text", short(parent, 54), x="22", y=f"{y + 10:.0f}"))
     words = f"Where the {depth} layers came from: {', '.join(parents)}"
-    return _picture(width, bottom + len(parents) * 20 + 4, words, *parts)
+    return picture(width, bottom + len(parents) * 20 + 4, words, *parts)
 
 
 def draw_history(history: Sequence[Observed], width: float = 420) -> Markup:
@@ -121,7 +105,7 @@ def draw_history(history: Sequence[Observed], width: float = 420) -> Markup:
         f"Downloads in 30 days: {first[1]:,} on {date_words(first[0])}, {last[1]:,} on "
         f"{date_words(last[0])}, at most {most:,}"
     )
-    return _picture(
+    return picture(
         width, bottom + 24, words,
         axis.draw(top, bottom),
         tag("path", d=f"M{line}V{bottom:.1f}H{at[0][0]:.1f}Z", style="fill:var(--finetune)",
@@ -173,4 +157,4 @@ def draw_estimates(rows: Sequence[EstimateRow], width: float = 940) -> Markup:
         says = f"{number(row.value)} [{number(row.low, 2)}, {number(row.high, 2)}]"
         parts.append(tag("text", says, x=f"{width - 4:.0f}", y=f"{y + 4:.0f}", class_="end"))
     words = "; ".join(f"{n}: {number(r.value)}" for r, n in zip(rows, names, strict=True))
-    return _picture(width, bottom + 22, words, *parts)
+    return picture(width, bottom + 22, words, *parts)
