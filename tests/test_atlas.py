@@ -383,17 +383,20 @@ def test_an_answer_holds_the_tiles_asked_for_and_the_names_of_single_models(atla
     assert [len(kinds) for kinds in head["facets"].values()] == [len(f.categories) for f in FACETS]
 
 
-def test_an_answer_stays_within_its_budget_whatever_the_names(large):
+@pytest.mark.parametrize(("letter", "n_sent"), [("🐏", 3), ("\x01", 2), ('"', 3), ("a", 2)])
+def test_an_answer_stays_within_its_budget_whatever_the_names(large, letter, n_sent):
     with duckdb.connect() as connection:
         connection.execute(
-            "CREATE TABLE model AS SELECT repeat('🐏', 500) || i AS repo_id, i AS pos "
-            "FROM range(40000) t(i)"
+            "CREATE TABLE model AS SELECT repeat(?, 500) || i AS repo_id, i AS pos "
+            "FROM range(40000) t(i)",
+            [letter],
         )
         view = view_of(large, views.window_at(large))
         answer = pack_answer(connection, large, view, Request((0, 1, 2), 1))
     assert len(answer) <= MOST_BYTES
     head, _ = unpack(answer)
-    assert [number for number, _ in head["tiles"]] == [0]  # the others are asked for again
+    # Those that are not sent are asked for again.
+    assert [number for number, _ in head["tiles"]] == [0, 1, 2][:n_sent]
 
 
 @pytest.mark.parametrize(

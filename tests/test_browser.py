@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
@@ -26,6 +27,24 @@ def test_search_then_a_click_shows_a_lineage_and_a_click_on_a_mark_changes_it(pa
     page.locator('g.is-focus[data-id="other/base-b-tuned"]').wait_for()
     page.go_back()
     page.locator('g.is-focus[data-id="blend/slerp-a-b-dpo"]').wait_for()
+    page.go_back()
+    page.get_by_text("2 models whose name contains").wait_for()
+    assert urlsplit(page.url).path == "/"
+    assert page.get_by_label("Find a model").input_value() == "slerp"
+    page.go_forward()
+    page.locator('g.is-focus[data-id="blend/slerp-a-b-dpo"]').wait_for()
+
+
+def test_links_lead_to_pages_of_this_explorer_only(page):
+    page.goto("/lineage?model=zen/chat")
+    link = page.locator("a[data-go]").first
+    link.wait_for()
+    address = page.url
+    for target in ("https://example.org/lineage", "//example.org/", "javascript:alert(1)"):
+        link.evaluate("(element, target) => { element.dataset.go = target; }", target)
+        link.dispatch_event("click", {"bubbles": True})
+    page.wait_for_timeout(300)
+    assert page.url == address
 
 
 def test_enter_on_a_focused_mark_follows_it(page):

@@ -61,7 +61,11 @@ def test_lineage_draws_the_model_of_the_address(visit):
         "Graph (GraphML)", "Tree (Newick)", "Network (extended Newick)", "Coloured tree (Nexus)",
         "Recipe (YAML)",
     ]  # fmt: skip
-    twin = app.dataframe[0].value
+
+
+def test_the_table_of_a_lineage_is_made_when_it_is_opened(visit):
+    assert not visit("lineage", model="blend/slerp-a-b").dataframe
+    twin = visit("lineage", model="blend/slerp-a-b", table="true").dataframe[0].value
     assert list(twin["model"]) == [
         "acme/base-a-7b", "zen/chat", "blend/slerp-a-b", "blend/slerp-a-b-dpo", "other/base-b",
         "other/base-b-tuned",

@@ -2,8 +2,7 @@
 
 The server sends one block of bytes: the length of a JSON head (32 bits, little-endian), the head,
 and the compressed tiles that the browser asked for, as they lie in the atlas's file. Back come
-``want`` (numbers of tiles), ``pick`` (a position whose lineage is wanted) and ``webgl`` ("none"
-where the browser has no WebGL2).
+``want`` (numbers of tiles) and ``webgl`` ("none" where the browser has no WebGL2).
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from lineage.explorer.palette import VARIABLES
 from lineage.explorer.words import short
 from lineage.views import atlas as views
 
-__all__ = ["MOST_BYTES", "MapAnswer", "MapView", "Request", "atlas_map", "pack_answer"]
+__all__ = ["MOST_BYTES", "MapView", "Request", "atlas_map", "pack_answer"]
 
 MOST_BYTES = 480_000
 """Most bytes of one answer; tiles that do not fit are asked for again."""
 
 _MOST_TILES = 8
-_LONGEST_NAME = 96
+_LONGEST_NAME = 160  # the Hub's own names are shorter: what is sent whole leads to its lineage
 _USUAL_HEIGHT_PX = 600
 
 _BUTTONS = (
@@ -114,14 +113,6 @@ class MapView:
 
 
 @dataclass(frozen=True, slots=True)
-class MapAnswer:
-    """What the reader did: chose a model's position, or has a browser without WebGL2."""
-
-    picked: int | None
-    without_webgl: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
     """Tiles that a browser asks for, and the number of its request; 0 where nothing was asked."""
 
@@ -178,7 +169,7 @@ def pack_answer(
         "key": view.key,
         "answers": request.serial,
         "mark": None if view.spot is None else {
-            "row": view.spot.position, "name": short(view.spot.repo_id, _LONGEST_NAME),
+            "row": view.spot.position, "name": _called(view.spot.repo_id),
             "seconds": views.NO_DATE if view.spot.seconds is None else view.spot.seconds,
         },
         "clades": [[short(item.repo_id, 60), item.position, item.size] for item in view.clades],
@@ -194,7 +185,13 @@ def _names(cursor: duckdb.DuckDBPyConnection, atlas: views.Atlas, number: int) -
         return []
     first = number * views.LEAF_MODELS
     found = views.names_at(cursor, first, first + views.LEAF_MODELS - 1)
-    return [short(name, _LONGEST_NAME) for name in found]
+    return [_called(name) for name in found]
+
+
+def _called(name: str) -> str:
+    # At most so many bytes as JSON: what takes more than one for a letter is no name of the Hub's.
+    is_plain = len(json.dumps(name)) == len(name) + 2
+    return short(name, _LONGEST_NAME if is_plain else _LONGEST_NAME // 6)
 
 
 @st.cache_resource
@@ -204,8 +201,11 @@ def _component() -> Callable[..., object]:
 
 def atlas_map(
     cursor: duckdb.DuckDBPyConnection, atlas: views.Atlas, view: MapView, *, key: str
-) -> MapAnswer:
-    """Show the map; tiles that the browser asked for are sent with this run."""
+) -> bool:
+    """Show the map; False where the browser has no WebGL2.
+
+    Tiles that the browser asked for are sent with this run.
+    """
     asked = f"{key}-asked"
 
     def remember() -> None:
@@ -224,12 +224,6 @@ def atlas_map(
         key=key,
         data=pack_answer(cursor, atlas, view, request),
         on_want_change=remember,
-        on_pick_change=lambda: None,
         on_webgl_change=lambda: None,
     )
-    picked = getattr(answer, "pick", None)
-    position = picked.get("position") if isinstance(picked, Mapping) else None
-    return MapAnswer(
-        position if type(position) is int and 0 <= position < atlas.n_models else None,
-        getattr(answer, "webgl", None) == "none",
-    )
+    return getattr(answer, "webgl", None) != "none"

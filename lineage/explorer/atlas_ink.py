@@ -15,15 +15,6 @@ const HIDDEN = /[\\u0000-\\u001f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u2069\\u
 const clean = (text) => text.replace(HIDDEN, "\\ufffd");
 const day = (seconds, long) => new Date(seconds * 1000).toLocaleDateString("en-GB",
   { timeZone: "UTC", year: "numeric", month: "short", ...(long ? { day: "numeric" } : {}) });
-const luminance = (colour) => {
-  const [r, g, b] = rgb(colour);
-  return 0.299 * r + 0.587 * g + 0.114 * b;
-};
-const rgb = (colour) => {
-  const probe = document.createElement("canvas").getContext("2d");
-  probe.fillStyle = colour.trim() || "#ffffff";
-  return [1, 3, 5].map((i) => parseInt(probe.fillStyle.slice(i, i + 2), 16) / 255);
-};
 
 const makeInk = (over, under) => {
   const pen = over.getContext("2d"), pencil = under.getContext("2d");

@@ -10,6 +10,7 @@ from __future__ import annotations
 from lineage.explorer.atlas_gl import GL
 from lineage.explorer.atlas_hands import HANDS
 from lineage.explorer.atlas_ink import INK
+from lineage.explorer.page_script import PAGE_SCRIPT
 from lineage.views import atlas as views
 
 __all__ = ["SCRIPT"]
@@ -258,7 +259,7 @@ const makeAtlas = (root) => {
   };
   const unpoint = () => { tip.hidden = true; if (pointed?.model) redraw(); pointed = null; };
   const follow = () => {
-    if (pointed?.model) send("pick", { position: pointed.model.row });
+    if (pointed?.model?.name) visit("lineage?model=" + encodeURIComponent(pointed.model.name));
     else if (pointed?.cell) {
       const rows = Math.min(view.rows / 5, Math.max(pointed.cell.tile.tall * 2, leastRows()));
       move({ ...view, rows, first: pointed.cell.row - rows / 2 }, true);
@@ -326,10 +327,8 @@ const makeAtlas = (root) => {
 
 export default function (component) {
   const { data, parentElement, setTriggerValue, setStateValue } = component;
-  const box = parentElement.querySelector(".box"), root = parentElement.querySelector(".atlas");
-  const host = parentElement.host ?? box;
-  const paper = getComputedStyle(host).getPropertyValue("--st-background-color");
-  box.dataset.theme = luminance(paper) < 0.5 ? "dark" : "light";
+  const root = parentElement.querySelector(".atlas");
+  takeTheme(parentElement.querySelector(".box"), parentElement.host);
   if (root.atlas === undefined) {
     root.atlas = makeAtlas(root);
     if (root.atlas)
@@ -346,5 +345,5 @@ const LEAST_ROWS = {views.LEAST_ROWS}, MOST_SINGLE = {views.MOST_SINGLE};
 const LEAST_ROW_PX = {views.LEAST_ROW_PX}, MOST_TIME_ZOOM = {views.MOST_TIME_ZOOM};
 """
 
-SCRIPT = _LIMITS + GL + INK + HANDS + _BEHAVIOUR
+SCRIPT = _LIMITS + PAGE_SCRIPT + GL + INK + HANDS + _BEHAVIOUR
 """The whole script of the atlas's component."""

@@ -1,8 +1,8 @@
-"""The one component of the explorer: shows server-made markup and sends back where to go.
+"""The one component of the explorer: shows server-made markup and follows its links.
 
-Everything with ``data-go`` (a relative address) answers to a click, Enter and Space; a button with
-``data-png`` (a file name) and ``data-of`` (a selector) saves that drawing as a picture. The markup
-comes from :mod:`lineage.explorer.markup` only, which escapes every text.
+Everything with ``data-go`` (a relative address) leads there on a click, Enter and Space; a button
+with ``data-png`` (a file name) and ``data-of`` (a selector) saves that drawing as a picture. The
+markup comes from :mod:`lineage.explorer.markup` only, which escapes every text.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from lineage.explorer.markup import Markup, tag
+from lineage.explorer.page_script import PAGE_SCRIPT
 from lineage.explorer.palette import VARIABLES
 from lineage.explorer.sheet import SHEET
 
@@ -23,13 +24,6 @@ _HTML = """<div class="box">
 </div>"""
 
 _JS = """
-const luminance = (colour) => {
-  const probe = document.createElement("canvas").getContext("2d");
-  probe.fillStyle = colour.trim() || "#ffffff";
-  const hex = probe.fillStyle.slice(1);
-  const [r, g, b] = [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16));
-  return (0.299 * r + 0.587 * g + 0.114 * b) / 255;
-};
 const light = (box, id) => {
   // Lights the marks and edges on every path to the founders and to the descendants.
   const svg = box.querySelector("svg.hb");
@@ -85,11 +79,9 @@ const savePicture = (box, button) => {
   image.src = source;
 };
 export default function (component) {
-  const { data, parentElement, setTriggerValue } = component;
+  const { data, parentElement } = component;
   const box = parentElement.querySelector(".box");
-  const host = parentElement.host ?? box;
-  const paper = getComputedStyle(host).getPropertyValue("--st-background-color");
-  box.dataset.theme = luminance(paper) < 0.5 ? "dark" : "light";
+  takeTheme(box, parentElement.host);
   if (box.dataset.digest !== data.digest) {
     box.innerHTML = data.markup;
     box.dataset.digest = data.digest;
@@ -102,7 +94,7 @@ export default function (component) {
   }
   const go = (event, target) => {
     event.preventDefault();
-    setTriggerValue("go", target.dataset.go);
+    visit(target.dataset.go);
   };
   box.onclick = (event) => {
     const button = event.target.closest("button[data-png]");
@@ -129,16 +121,13 @@ export default function (component) {
 
 @st.cache_resource
 def _component() -> Callable[..., object]:
-    return st.components.v2.component("herdbook.panel", html=_HTML, css=VARIABLES + SHEET, js=_JS)
+    return st.components.v2.component(
+        "herdbook.panel", html=_HTML, css=VARIABLES + SHEET, js=PAGE_SCRIPT + _JS
+    )
 
 
-def panel(*markup: Markup, key: str, follow: Callable[[str], None]) -> None:
-    """Show markup; `follow` is called with the relative address that was clicked."""
+def panel(*markup: Markup, key: str) -> None:
+    """Show markup."""
     text = tag("div", *markup, class_="hb")
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    result = _component()(
-        key=key, data={"markup": text, "digest": digest}, on_go_change=lambda: None
-    )
-    target = getattr(result, "go", None)
-    if isinstance(target, str) and target:
-        follow(target)
+    _component()(key=key, data={"markup": text, "digest": digest})

@@ -44,14 +44,13 @@ def show_entropy(visit: Visit, scope: Scope, category: str, words: str, until: f
             class_="soft measure",
         ),
         key="div-ent",
-        follow=visit.follow,
     )
     if category == "family":
         reason = (
             "A family is handed on by definition: it is neither chosen nor changed. Ask for "
             "licences, languages, tasks or architectures."
         )
-        panel(empty("No account of families", reason), key="div-ent-fam", follow=visit.follow)
+        panel(empty("No account of families", reason), key="div-ent-fam")
         return
     months = remembered(visit, entropy.entropy_by_month, scope, category, until)
     known = [one for one in months if not math.isnan(one.parts["change"].value)]
@@ -61,7 +60,7 @@ def show_entropy(visit: Visit, scope: Scope, category: str, words: str, until: f
             reason = months[-1].parts["change"].method.rpartition("not estimated: ")[2]
         panel(
             empty("No account", f"It cannot be made: {reason}."),
-            key="div-ent-none", follow=visit.follow,
+            key="div-ent-none",
         )  # fmt: skip
         return
     rows = [
@@ -79,7 +78,7 @@ def show_entropy(visit: Visit, scope: Scope, category: str, words: str, until: f
         f"{name} {_signed(sum(m.parts[part].value for m in known))}"
         for part, name in _PARTS.items()
     )
-    panel(tag("p", f"{says} nats.", class_="measure"), key="div-ent-says", follow=visit.follow)
+    panel(tag("p", f"{says} nats.", class_="measure"), key="div-ent-says")
     show_chart(
         Chart(
             bands("Entropy (nats)", zero=False, height=200), rows,
@@ -108,7 +107,7 @@ def _parts(visit: Visit, category: str, words: str, months: list[entropy.Entropy
         f"Change of the entropy of {words} by month and cause. In {last.month[:7]} the change is "
         f"{_signed(last.parts['change'].value)}; clear of zero: {', '.join(held) or 'no part'}."
     )
-    panel(tag("p", alt, class_="measure"), key="div-parts-says", follow=visit.follow)
+    panel(tag("p", alt, class_="measure"), key="div-parts-says")
     show_chart(
         Chart(
             bars("Change of entropy (nats)", _SERIES), rows,
@@ -143,7 +142,7 @@ def show_balance(visit: Visit, scope: Scope) -> None:
     )
     if not found:
         words = "No family of this scope has more than two models."
-        panel(head, about, empty("No trees", words), key="div-bal", follow=visit.follow)
+        panel(head, about, empty("No trees", words), key="div-bal")
         return
     heads = ("Founder", "Models", "Without children", "Depth", "B2", "Evenness J¹")
     top = [
@@ -162,7 +161,7 @@ def show_balance(visit: Visit, scope: Scope) -> None:
         for one in found
     ]
     table = tag("table", tag("thead", tag("tr", *top)), tag("tbody", *rows))
-    panel(head, about, tag("div", table, class_="scroll"), key="div-bal", follow=visit.follow)
+    panel(head, about, tag("div", table, class_="scroll"), key="div-bal")
     data_table(
         [
             {"founder": one.founder, "models": one.n_models, "tips": one.tips,
@@ -187,7 +186,6 @@ def show_scaling(visit: Visit, scope: Scope) -> None:
             class_="soft measure",
         ),
         key="div-sca",
-        follow=visit.follow,
     )
     known = remembered(visit, scaling.evaluations)
     if not known:
@@ -197,7 +195,7 @@ def show_scaling(visit: Visit, scope: Scope) -> None:
         )
         panel(
             empty("No scores", words, "herdbook ingest scores FILE && herdbook publish"),
-            key="div-sca-none", follow=visit.follow,
+            key="div-sca-none",
         )  # fmt: skip
         return
     names = {one.name: f"{one.name} ({plural(one.n_models, 'model')})" for one in known}
@@ -206,10 +204,10 @@ def show_scaling(visit: Visit, scope: Scope) -> None:
     found = remembered(visit, scaling.scaling, scope, chosen, metric)
     if found is None:
         words = "No model of this scope has that score and a known size."
-        panel(empty("No scores here", words), key="div-sca-empty", follow=visit.follow)
+        panel(empty("No scores here", words), key="div-sca-empty")
         return
     says = _scaling_words(found)
-    panel(tag("p", says, class_="measure"), key="div-sca-says", follow=visit.follow)
+    panel(tag("p", says, class_="measure"), key="div-sca-says")
     count: dict[str, int] = {}
     for _, _, _, founder in found.models:
         count[founder] = count.get(founder, 0) + 1

@@ -105,8 +105,9 @@ def preorder(around: Neighbourhood, follow: Mapping[str, EdgeRow]) -> list[Mark]
 def _axis(around: Neighbourhood, width: float) -> TimeAxis:
     # As long as the longest label allows.
     dates = [mark.created_at for mark in around.marks if mark.created_at is not None]
-    dates += [moment(born.start) for born in around.births]
-    dates += [moment(next_start(born.start, around.step)) for born in around.births]
+    starts = [born.start for born in around.births]
+    if starts:
+        dates += [moment(min(starts)), moment(next_start(max(starts), around.step))]
     room = max((len(label(mark)) for mark in around.marks), default=0) * _LABEL_WIDTH + 44
     undated = any(mark.created_at is None for mark in around.marks)
     left = _LEFT + (34 if undated else 0)

@@ -44,21 +44,14 @@ def offer_files(
         Which edges are drawn, and the parent of the focus that rows follow instead of the first.
     """
     edges = shown_edges(around, show)
-    with st.expander(f"The same as a table ({plural(len(around.marks), 'model')})"):
-        st.dataframe(
-            _table(around),
-            hide_index=True,
-            width="stretch",
-            alt=f"The models in the drawing of {detail.card.repo_id} as a table",
-        )
-        if around.births:
-            st.caption(f"Births of those that are not drawn one by one, by {around.step}.")
-            st.dataframe(
-                _births(around),
-                hide_index=True,
-                width="stretch",
-                alt=f"Births below {detail.card.repo_id} that are not drawn one by one",
-            )
+    twin = st.expander(
+        f"The same as a table ({plural(len(around.marks), 'model')})",
+        key="table",
+        bind="query-params",
+    )
+    if twin.open:  # else it would be made and sent with every click
+        with twin:
+            _show_tables(detail.card.repo_id, around)
 
     def drawn(with_contradicted: bool = False) -> Pedigree:
         return drawn_pedigree(
@@ -85,6 +78,23 @@ def offer_files(
         "Files hold what is drawn one by one; JSON holds the counts of the others too. Trees "
         "follow the first parents, with days between births as branch lengths."
     )
+
+
+def _show_tables(focus: str, around: views.Neighbourhood) -> None:
+    st.dataframe(
+        _table(around),
+        hide_index=True,
+        width="stretch",
+        alt=f"The models in the drawing of {focus} as a table",
+    )
+    if around.births:
+        st.caption(f"Births of those that are not drawn one by one, by {around.step}.")
+        st.dataframe(
+            _births(around),
+            hide_index=True,
+            width="stretch",
+            alt=f"Births below {focus} that are not drawn one by one",
+        )
 
 
 def _births(around: views.Neighbourhood) -> dict[str, list[object]]:

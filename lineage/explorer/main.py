@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
-from urllib.parse import parse_qsl, urlsplit
 
 import duckdb
 import streamlit as st
@@ -58,7 +58,6 @@ _PAGES: Mapping[str, Mapping[str, tuple[str, str, Callable[[Visit], None]]]] = {
 }
 """Menu, address, title, icon and function of every page."""
 
-_MAX_PARAMETERS = 32
 _UNREADABLE = "This register cannot be shown"
 _DAMAGES = (
     duckdb.IOException, duckdb.FatalException, duckdb.InternalException,
@@ -84,20 +83,10 @@ def run() -> None:
     st.html(PAGE_SHEET)
     menu: dict[str, list[StreamlitPage]] = {}
     pages: dict[str, StreamlitPage] = {}
-
-    def follow(target: str) -> None:
-        # The address comes back from the browser: known pages and parameters only.
-        parts = urlsplit(target)
-        page = pages.get(parts.path.removeprefix("./"))
-        if page is None:
-            return
-        query = dict(parse_qsl(parts.query)[:_MAX_PARAMETERS])
-        st.switch_page(page, query_params=query)
-
     for heading, group in _PAGES.items():
         for path, (title, icon, show) in group.items():
             pages[path] = st.Page(
-                _shown(path, show, follow), title=title, icon=icon, url_path=path, default=not path
+                _shown(path, show), title=title, icon=icon, url_path=path, default=not path
             )
             menu.setdefault(heading, []).append(pages[path])
     chosen = st.navigation(menu, position="top")
@@ -107,20 +96,26 @@ def run() -> None:
         query = {key: value for key, value in st.query_params.to_dict().items() if key != PAGE}
         st.switch_page(pages.get(wanted, chosen), query_params=query)
     chosen.run()
+    _settle(chosen.url_path)
 
 
-def _shown(
-    path: str, show: Callable[[Visit], None], follow: Callable[[str], None]
-) -> Callable[[], None]:
+@st.cache_resource(show_spinner=False)
+def _settle(path: str) -> None:
+    # Streamlit collects garbage after every run. What a page imported stays for good and need not
+    # be gone through each time, which would cost half as much as drawing a lineage.
+    gc.collect()
+    gc.freeze()
+
+
+def _shown(path: str, show: Callable[[Visit], None]) -> Callable[[], None]:
     def page() -> None:
         try:
-            show(Visit(*open_register(default_home()), follow))
+            show(Visit(*open_register(default_home())))
         except HerdbookError as error:
             _tell(
                 "No register here yet" if isinstance(error, NotFoundError) else _UNREADABLE,
                 str(error),
                 "herdbook run" if isinstance(error, NotFoundError) else "herdbook publish",
-                follow,
             )
         except _DAMAGES as error:
             forget_register()
@@ -129,7 +124,6 @@ def _shown(
                 "The database was replaced or damaged while it was being read. Load the page "
                 f"again; if that does not help, publish again. ({type(error).__name__})",
                 "herdbook publish",
-                follow,
             )
         tell_frame(path)
 
@@ -137,5 +131,5 @@ def _shown(
     return page
 
 
-def _tell(title: str, words: str, command: str, follow: Callable[[str], None]) -> None:
-    panel(empty(title, words, command), key="no-register", follow=follow)
+def _tell(title: str, words: str, command: str) -> None:
+    panel(empty(title, words, command), key="no-register")

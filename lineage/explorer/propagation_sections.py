@@ -37,7 +37,7 @@ def show_births(visit: Visit, scope: Scope, moment: Moment, relation: str) -> No
         tag("h2", "Births by month"),
         tag("p", "Models by the month of their creation and their relation to the primary parent. "
             "The last month is not over yet.", class_="soft measure"),
-        key="pro-births", follow=visit.follow,
+        key="pro-births",
     )  # fmt: skip
     rows = [
         {"month": one.month, "series": RELATION_WORDS.get(one.relation, one.relation),
@@ -76,7 +76,6 @@ def show_reproduction(visit: Visit, scope: Scope, moment: Moment, window_days: i
             class_="soft measure",
         ),
         key="pro-rep",
-        follow=visit.follow,
     )
     rows = [
         {
@@ -93,7 +92,7 @@ def show_reproduction(visit: Visit, scope: Scope, moment: Moment, window_days: i
         reason = max(reasons, key=reasons.count, default="there are no births")
         panel(
             empty("No reproduction number", f"It cannot be estimated yet: {reason}."),
-            key="pro-rep-none", follow=visit.follow,
+            key="pro-rep-none",
         )  # fmt: skip
         return
     alt = "Reproduction number by month, with 95 % intervals."
@@ -104,7 +103,7 @@ def show_reproduction(visit: Visit, scope: Scope, moment: Moment, window_days: i
             f"{number(end.estimate.value)}, interval {number(end.estimate.low)} to "
             f"{number(end.estimate.high)}, from {plural(end.estimate.n, 'birth')}."
         )
-    panel(tag("p", alt), key="pro-rep-says", follow=visit.follow)
+    panel(tag("p", alt), key="pro-rep-says")
     show_chart(
         Chart(
             bands("Children per model", series=_NUMBERS, reference=1.0), rows,
@@ -128,7 +127,6 @@ def show_labels(visit: Visit, scope: Scope, since: float, until: float) -> None:
             class_="soft measure",
         ),
         key="pro-lab",
-        follow=visit.follow,
     )
     label = choose_segment("Compared by", _LABELS, "trait", "relation")
     found = remembered(visit, propagation.rate_ratios, scope, label, since, until)
@@ -139,7 +137,7 @@ def show_labels(visit: Visit, scope: Scope, since: float, until: float) -> None:
             reason = found.ratios[0][1].method.rpartition("not estimated: ")[2]
         panel(
             empty("Nothing to compare", f"Rates cannot be compared here: {reason}."),
-            key="pro-lab-none", follow=visit.follow,
+            key="pro-lab-none",
         )  # fmt: skip
         return
 
@@ -157,7 +155,7 @@ def show_labels(visit: Visit, scope: Scope, since: float, until: float) -> None:
     says = f"Against {named(found.reference)}: {clear} of {len(ordered)} intervals do not hold 1. "
     says += f"{plural(ordered[0][1].n, 'birth')}, "
     says += f"{plural(ordered[0][1].n_clusters or 0, 'independent group')}."
-    panel(tag("p", says), key="pro-lab-says", follow=visit.follow)
+    panel(tag("p", says), key="pro-lab-says")
     show_chart(
         Chart(
             whiskers("Rate ratio (log scale)", n_rows=len(rows), reference=1.0, log=True), rows,
@@ -180,13 +178,12 @@ def show_families(visit: Visit, since: float, until: float) -> None:
             class_="soft measure",
         ),
         key="pro-fam",
-        follow=visit.follow,
     )
     known = [one for one in changes if not math.isnan(one.change.value)]
     if not known:
         if not reason:
             reason = "No family has three lines with births, which an interval needs."
-        panel(empty("Nothing to compare", reason), key="pro-fam-none", follow=visit.follow)
+        panel(empty("Nothing to compare", reason), key="pro-fam-none")
         return
     rows = [estimate_row(k, one.founder, one.change) for k, one in enumerate(known)]
     alt = "Change of share of births by family: " + "; ".join(
@@ -204,4 +201,4 @@ def show_families(visit: Visit, since: float, until: float) -> None:
             f": {one.n_later:,} born, {one.n_earlier:,} in the window before")
         for one in known
     ]  # fmt: skip
-    panel(tag("ul", *named, class_="plain says"), key="pro-fam-list", follow=visit.follow)
+    panel(tag("ul", *named, class_="plain says"), key="pro-fam-list")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +18,10 @@ __all__ = ["Visit", "default_home", "fetched_from", "forget_register", "open_reg
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What a page needs for one run: a cursor, the manifest, and where links lead."""
+    """What a page needs for one run: a cursor and the manifest."""
 
     cursor: duckdb.DuckDBPyConnection
     manifest: Manifest
-    follow: Callable[[str], None]
 
 
 def default_home() -> Home:

@@ -198,6 +198,7 @@ def _fill(
     _place_edges(connection)
     publish_edge_layers(connection)
     fill_licence_conflicts(connection)
+    _index(connection)
     return n_models, len(edges) + n_plain
 
 
@@ -331,6 +332,15 @@ def _insert_models(connection: duckdb.DuckDBPyConnection) -> int:
     )
     connection.unregister("places")
     return len(ids)
+
+
+def _index(connection: duckdb.DuckDBPyConnection) -> None:
+    # Without an index a few rows cost all columns of the blocks that they lie in.
+    for table in PUBLISHED:
+        for column in table.looked_up:
+            connection.execute(
+                f'CREATE INDEX "{table.name}_{column}" ON publication."{table.name}" ("{column}")'
+            )
 
 
 def _write_meta(connection: duckdb.DuckDBPyConnection, lines: Mapping[str, str]) -> None:

@@ -47,7 +47,7 @@ def births(
     list of tuple
         ``(owner, is_total, relation, born, category, count)``. Where `is_total` is 1, `born` and
         category are empty and the count is that of a relation; else relation is. `born` is the
-        first day of the span; a model without a date has none.
+        first day of the span; a model without a date has none. In order of owner and time.
     """
     conditions, values = bounds.where()
     rows = cursor.execute(
@@ -62,6 +62,7 @@ def births(
         SELECT owner, grouping(born), relation, born, category, count(*)
         FROM member ASOF JOIN segment ON member.pos >= segment.start WHERE owner >= 0
         GROUP BY GROUPING SETS ((owner, relation), (owner, born, category))
+        ORDER BY owner, born, category NULLS FIRST, relation
         """,
         {
             "starts": [first for first, _ in segments],

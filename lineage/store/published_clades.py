@@ -1,8 +1,8 @@
 """Reads of the published database by clade: who stands where, and which of them are wanted.
 
 A clade is an interval of ``pos`` (:mod:`lineage.store.schema`), by which ``model`` is stored, so
-these statements touch little more than they answer with. Names are looked up through the index.
-Times leave as plain UTC.
+these statements touch little more than they answer with. Names and single positions are looked up
+through indexes. Times leave as plain UTC.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ __all__ = [
     "merges",
     "models_at",
     "models_named",
+    "parents_at",
     "sizes_at",
     "trait_names",
     "trait_values",
@@ -123,9 +124,7 @@ def models_at(cursor: duckdb.DuckDBPyConnection, places: Sequence[int]) -> list[
     if not places:
         return []
     return cursor.execute(
-        f"SELECT {_MODEL} FROM model WHERE pos BETWEEN $first AND $last "
-        "AND pos IN (SELECT unnest($places::INTEGER[])) ORDER BY pos",
-        {"first": min(places), "last": max(places), "places": list(places)},
+        f"SELECT {_MODEL} FROM model WHERE pos IN ({_marks(places)}) ORDER BY pos", list(places)
     ).fetchall()
 
 
@@ -134,10 +133,20 @@ def sizes_at(cursor: duckdb.DuckDBPyConnection, places: Sequence[int]) -> list[R
     if not places:
         return []
     return cursor.execute(
-        "SELECT pos, size FROM model WHERE pos BETWEEN $first AND $last "
-        "AND pos IN (SELECT unnest($places::INTEGER[])) ORDER BY pos",
-        {"first": min(places), "last": max(places), "places": list(places)},
+        f"SELECT pos, size FROM model WHERE pos IN ({_marks(places)}) ORDER BY pos", list(places)
     ).fetchall()
+
+
+def parents_at(cursor: duckdb.DuckDBPyConnection, places: Sequence[int]) -> list[int]:
+    """Positions of the catalogued parents of the models at `places`, first parents first."""
+    if not places:
+        return []
+    rows = cursor.execute(
+        f"SELECT parent_pos FROM edge WHERE child_pos IN ({_marks(places)}) "
+        "AND parent_pos IS NOT NULL ORDER BY position, child_pos, parent_pos",
+        list(places),
+    ).fetchall()
+    return [pos for (pos,) in rows]
 
 
 def edges_at(cursor: duckdb.DuckDBPyConnection, places: Sequence[int]) -> list[Row]:
@@ -148,9 +157,9 @@ def edges_at(cursor: duckdb.DuckDBPyConnection, places: Sequence[int]) -> list[R
     if not places:
         return []
     return cursor.execute(
-        f"SELECT {_EDGE}, parent_pos FROM edge WHERE child_pos BETWEEN $first AND $last "
-        "AND child_pos IN (SELECT unnest($places::INTEGER[])) ORDER BY position, child_pos, parent",
-        {"first": min(places), "last": max(places), "places": list(places)},
+        f"SELECT {_EDGE}, parent_pos FROM edge WHERE child_pos IN ({_marks(places)}) "
+        "ORDER BY position, child_pos, parent",
+        list(places),
     ).fetchall()
 
 
@@ -159,19 +168,24 @@ def edges_to(cursor: duckdb.DuckDBPyConnection, parent_pos: int, limit: int) -> 
 
     What the weights contradict is left out.
     """
-    return cursor.execute(
-        f"""
+    rows = cursor.execute(
+        """
         WITH child AS (
-            SELECT child_pos FROM edge JOIN model ON pos = child_pos
-            WHERE parent_pos = $parent AND verdict <> 'contradicted'
-            ORDER BY n_descendants DESC, coalesce(downloads_30d, 0) DESC, repo_id LIMIT $limit),
-        met AS (SELECT edge.* FROM edge JOIN child USING (child_pos) WHERE parent_pos = $parent)
-        SELECT {", ".join(f"met.{column}" for column in EDGE_COLUMNS)}
-        FROM met JOIN model ON pos = child_pos
-        ORDER BY n_descendants DESC, coalesce(downloads_30d, 0) DESC, met.child
+            SELECT child_pos FROM edge WHERE parent_pos = ? AND verdict <> 'contradicted')
+        SELECT pos FROM child JOIN model ON pos = child_pos
+        ORDER BY n_descendants DESC, coalesce(downloads_30d, 0) DESC, pos LIMIT ?
         """,
-        {"parent": parent_pos, "limit": limit},
+        [parent_pos, limit],
     ).fetchall()
+    if not rows:
+        return []
+    rank = {pos: i for i, (pos,) in enumerate(rows)}
+    edges = cursor.execute(
+        f"SELECT {_EDGE}, child_pos FROM edge WHERE child_pos IN ({_marks(rows)}) "
+        "AND parent_pos = ?",
+        [*rank, parent_pos],
+    ).fetchall()
+    return [row[:-1] for row in sorted(edges, key=lambda row: rank[row[-1]])]
 
 
 def further_children(cursor: duckdb.DuckDBPyConnection, parent_pos: int, limit: int) -> list[int]:
@@ -189,10 +203,13 @@ def further_children(cursor: duckdb.DuckDBPyConnection, parent_pos: int, limit: 
 
 def line_to(cursor: duckdb.DuckDBPyConnection, founder_pos: int, pos: int) -> list[Row]:
     """Name and position of everybody from the founder to the model at `pos`, by first parents."""
-    return cursor.execute(
-        "SELECT repo_id, pos FROM model WHERE pos BETWEEN $first AND $last "
-        "AND size > $last - pos ORDER BY pos",
+    rows = cursor.execute(
+        "SELECT pos FROM model WHERE pos BETWEEN $first AND $last AND size > $last - pos",
         {"first": founder_pos, "last": pos},
+    ).fetchall()
+    places = [place for (place,) in rows]
+    return cursor.execute(
+        f"SELECT repo_id, pos FROM model WHERE pos IN ({_marks(places)}) ORDER BY pos", places
     ).fetchall()
 
 

@@ -25,12 +25,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table; `key` lists the primary key's columns (empty: append-only log)."""
+    """One table; `key` lists the primary key's columns (empty: append-only log).
+
+    Each column of `looked_up` has an index: rows are fetched one by one by its values.
+    """
 
     name: str
     doc: str
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
+    looked_up: tuple[str, ...] = ()
 
     def ddl(self) -> str:
         """The CREATE statement."""
@@ -40,14 +44,15 @@ class Table:
         return f'CREATE TABLE "{self.name}" (' + ", ".join(lines) + ")"
 
 
-def _table(name: str, doc: str, columns: str, key: str = "") -> Table:
+def _table(name: str, doc: str, columns: str, key: str = "", looked_up: str = "") -> Table:
     """Read a declaration of lines ``name | type | meaning``."""
     rows = [
         tuple(part.strip() for part in line.split("|"))
         for line in columns.splitlines()
         if line.strip()
     ]
-    return Table(name, doc, tuple(Column(*row) for row in rows), tuple(key.split()))
+    named = tuple(Column(*row) for row in rows)
+    return Table(name, doc, named, tuple(key.split()), tuple(looked_up.split()))
 
 
 _SNAPSHOT_COLUMNS = """
@@ -442,6 +447,7 @@ _EDGE = _table(
     child_pos      | INTEGER              | pos of the child's model; rows are in its order; NULL: not catalogued
     parent_pos     | INTEGER              | pos of the parent's model; NULL: outside the catalogue
     """,
+    looked_up="child_pos parent_pos",
 )
 _MODEL = Table(
     "model",
@@ -469,6 +475,7 @@ _MODEL = Table(
         ).columns,
     ),
     ("repo_id",),
+    ("pos",),
 )
 _LICENCE_CONFLICT = _table(
     "licence_conflict",

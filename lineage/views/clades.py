@@ -126,8 +126,8 @@ def _ancestors(cursor: duckdb.DuckDBPyConnection, pos: int, depth: int) -> list[
     found: dict[int, None] = {pos: None}
     level = [pos]
     for _ in range(depth):
-        parents = (row[-1] for row in published_clades.edges_at(cursor, level))
-        level = [at for at in dict.fromkeys(parents) if at is not None and at not in found]
+        parents = published_clades.parents_at(cursor, level)
+        level = [at for at in dict.fromkeys(parents) if at not in found]
         level = level[: _MAX_ANCESTORS + 1 - len(found)]
         if not level:
             break
@@ -304,5 +304,4 @@ def _counted(
         for owner, is_total, _, born, category, n in rows
         if not is_total and born is not None and n_below[owner] >= _RIBBON_LEAST
     ]
-    births.sort(key=lambda one: (one.owner, one.start, one.category or ""))
     return tuple(stacks), tuple(births)

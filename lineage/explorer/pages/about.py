@@ -46,7 +46,7 @@ def show_about(visit: Visit) -> None:
     """Draw the page."""
     chapter = st.query_params.get("doc", "")
     if chapter in chapters():
-        panel(tag("p", link("about", "← About this register")), key="about", follow=visit.follow)
+        panel(tag("p", link("about", "← About this register")), key="about")
         st.markdown(read_chapter(chapter))
         return
     covered = views.coverage(visit.cursor)
@@ -103,7 +103,6 @@ def show_about(visit: Visit) -> None:
             class_="sections",
         ),
         key="about",
-        follow=visit.follow,
     )
     _cite(visit, origin)
 
@@ -120,7 +119,6 @@ def _cite(visit: Visit, origin: str | None) -> None:
             class_="gap",
         ),
         key="about-cite",
-        follow=visit.follow,
     )  # fmt: skip
     st.code(_citation(visit, origin), language=None, wrap_lines=True)
     st.code(_bibtex(visit, origin), language=None, wrap_lines=True)

@@ -38,7 +38,6 @@ def show_atlas(visit: Visit) -> None:
             heading("Atlas"),
             empty("No atlas to show", str(error), "herdbook publish"),
             key="atlas-none",
-            follow=visit.follow,
         )
         return
     panel(
@@ -48,7 +47,6 @@ def show_atlas(visit: Visit) -> None:
             "families lie together, the largest at the bottom, a parent above what came from it.",
         ),
         key="atlas-head",
-        follow=visit.follow,
     )
     titles = {name: colouring.title for name, colouring in COLOURINGS.items()}
     colour = choose_segment("Colour by", titles, "colour", "relation")
@@ -134,12 +132,7 @@ def _map(visit: Visit, atlas: views.Atlas, colour: str) -> None:
         "move, plus and minus zoom, brackets zoom time, 0 shows everything, Enter opens the model "
         "in the middle. The tables below say what is in view.",
     )
-    answer = atlas_map(visit.cursor, atlas, view, key="atlas-map")
-    if answer.picked is not None:
-        names = views.names_at(visit.cursor, answer.picked, answer.picked)
-        if names:
-            visit.follow(address("lineage", model=names[0]))
-    if answer.without_webgl:
+    if not atlas_map(visit.cursor, atlas, view, key="atlas-map"):
         st.session_state[_NO_WEBGL] = True
         st.rerun()
     as_image = link(
@@ -156,7 +149,6 @@ def _map(visit: Visit, atlas: views.Atlas, colour: str) -> None:
         ),
         _tables(visit, atlas, window),
         key="atlas-twin",
-        follow=visit.follow,
     )
 
 
@@ -273,7 +265,6 @@ def _image(visit: Visit, atlas: views.Atlas, colour: str) -> None:
         tag("div", Markup(draw(Links(zoom_link, _lineage_link))), class_="pane"),
         _tables(visit, atlas, window),
         key="atlas-image",
-        follow=visit.follow,
     )
     stem = file_stem("atlas", visit.manifest.data_date)
     download(

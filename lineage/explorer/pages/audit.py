@@ -60,7 +60,6 @@ def show_audit(visit: Visit) -> None:
             "agree. Open a line for the words and the measurements behind it.",
         ),
         key="audit-head",
-        follow=visit.follow,
     )
     subject = choose_segment("What", _SUBJECTS, "subject", "parents")
     if subject == "groups":
@@ -175,7 +174,7 @@ def _parents(visit: Visit, kept: dict[str, str]) -> None:
             None,
             tag("p", link("audit", "Show all edges")),
         )
-    panel(tallies(found, verdict, kept), body, key="audit-rows", follow=visit.follow)
+    panel(tallies(found, verdict, kept), body, key="audit-rows")
     if not found.rows:
         return
 
@@ -202,7 +201,6 @@ def _groups(visit: Visit) -> None:
         panel(
             empty("No edge yet", "Nothing was declared or found in this register."),
             key="audit-rows",
-            follow=visit.follow,
         )
         return
     page = _page()
@@ -212,7 +210,7 @@ def _groups(visit: Visit) -> None:
         if shown
         else _beyond(len(counted), subject="groups", by=by)
     )
-    panel(body, key="audit-rows", follow=visit.follow)
+    panel(body, key="audit-rows")
     download_table(
         f"Verdicts by {by}",
         lambda: count_columns(by, counted),
@@ -254,7 +252,7 @@ def _quantisations(visit: Visit, kept: dict[str, str]) -> None:
             None,
             tag("p", link("audit", "Show all edges")),
         )
-    panel(tag("p", words, class_="soft measure"), body, key="audit-rows", follow=visit.follow)
+    panel(tag("p", words, class_="soft measure"), body, key="audit-rows")
     if lines:
         download_table(
             plural(len(lines), "quantisation"),
@@ -295,7 +293,7 @@ def _licences(visit: Visit, kept: dict[str, str]) -> None:
             None,
             tag("p", link("audit", "Show all of them", subject="licences")),
         )
-    panel(_rule(), _terms(found.counts, terms, kept), body, key="audit-rows", follow=visit.follow)
+    panel(_rule(), _terms(found.counts, terms, kept), body, key="audit-rows")
     if not found.rows:
         return
 

@@ -41,7 +41,6 @@ def show_compare(visit: Visit) -> None:
             "Where their lines meet, how related that makes them, and what differs.",
         ),
         key="cmp-head",
-        follow=visit.follow,
     )
     left, right = st.columns(2)
     with left:
@@ -50,7 +49,7 @@ def show_compare(visit: Visit) -> None:
         b = name_field("Another model", "b", "owner/name")
     problem = _problem(visit, a, b)
     if problem is not None:
-        panel(problem, key="cmp-none", follow=visit.follow)
+        panel(problem, key="cmp-none")
         return
     found = compare_models(visit.cursor, ancestry_of(visit), a, b)
     assert found is not None
@@ -125,7 +124,7 @@ def _show(visit: Visit, found: Comparison) -> None:
         _relatedness(found),
         _meeting_section(found, [drawn for _, drawn in pictures]),
     ]
-    panel(*blocks, key="cmp-body", follow=visit.follow)
+    panel(*blocks, key="cmp-body")
     with st.expander(f"The lines as a table ({plural(len(found.edges), 'edge')})"):
         st.dataframe(
             {
@@ -134,7 +133,7 @@ def _show(visit: Visit, found: Comparison) -> None:
             },
             hide_index=True, width="stretch", alt="The edges of the drawn lines",
         )  # fmt: skip
-    panel(_differences(found), key="cmp-differences", follow=visit.follow)
+    panel(_differences(found), key="cmp-differences")
     stem = file_stem(f"{a}-and-{b}", visit.manifest.data_date)
     table = difference_columns(found)
     with st.expander(f"Facts and traits as a table ({plural(len(table['what']), 'row')})"):

@@ -59,10 +59,10 @@ def show_diversity(visit: Visit) -> None:
         words = "No model of this register has a known date of birth, so none can be counted."
         panel(
             head, empty("No dates", words, "herdbook crawl && herdbook publish"),
-            key="div-none", follow=visit.follow,
+            key="div-none",
         )  # fmt: skip
         return
-    panel(head, key="div-head", follow=visit.follow)
+    panel(head, key="div-head")
     left, middle, right = st.columns([3, 2, 2])
     with left:
         scope = choose_family(visit)
@@ -97,7 +97,7 @@ def _hill(visit: Visit, what: _Asked) -> bool:
         more = tag("p", link("diversity", "Count licences", trait="licence"))
         panel(
             empty("Nothing known", words, "herdbook crawl && herdbook publish", more),
-            key="div-hill-none", follow=visit.follow,
+            key="div-hill-none",
         )  # fmt: skip
         return False
     drawn = ""
@@ -121,7 +121,6 @@ def _hill(visit: Visit, what: _Asked) -> bool:
             class_="soft measure",
         ),
         key="div-hill",
-        follow=visit.follow,
     )
     rows = []
     for k, words in enumerate(_ORDER_WORDS):
@@ -145,7 +144,7 @@ def _hill(visit: Visit, what: _Asked) -> bool:
     }
     if reasons:
         words = "Not estimated: " + "; ".join(sorted(reasons)) + "."
-        panel(tag("p", words, class_="notice"), key="div-hill-why", follow=visit.follow)
+        panel(tag("p", words, class_="notice"), key="div-hill-why")
     return True
 
 
@@ -160,7 +159,6 @@ def _through_time(visit: Visit, what: _Asked) -> None:
             class_="soft measure",
         ),
         key="div-time",
-        follow=visit.follow,
     )
     q = int(choose_segment("Counting", _ORDERS, "q", "1"))
     found = remembered(
@@ -172,7 +170,7 @@ def _through_time(visit: Visit, what: _Asked) -> None:
             f"Fewer than two {_period(found.months)}s have the 20 models of known {what.words} and "
             "the 3 founders that an estimate needs."
         )
-        panel(empty("No course of time", words), key="div-time-none", follow=visit.follow)
+        panel(empty("No course of time", words), key="div-time-none")
         return
     rows = [
         {
@@ -193,7 +191,7 @@ def _through_time(visit: Visit, what: _Asked) -> None:
         says += "The two intervals lie apart."
     if any(n > found.largest for _, n, _, _ in found.windows):
         says += f" Of periods with more, {found.largest:,} random models were taken."
-    panel(tag("p", says, class_="measure"), key="div-time-says", follow=visit.follow)
+    panel(tag("p", says, class_="measure"), key="div-time-says")
     show_chart(
         Chart(
             bands("Effective number of kinds", zero=False), rows,
@@ -218,7 +216,6 @@ def _niches(visit: Visit, what: _Asked) -> None:
             class_="soft measure",
         ),
         key="div-niche",
-        follow=visit.follow,
     )
     options = {k: _CATEGORIES[k] for k in ("task", "language", "licence", "architecture")}
     niche = choose_segment("Made for", options, "niche", "task")
@@ -230,7 +227,7 @@ def _niches(visit: Visit, what: _Asked) -> None:
             f"{options[niche].lower()} are known"
         )
         words += ": within one family there is none." if what.scope.clade else "."
-        panel(empty("No overlap", words), key="div-niche-none", follow=visit.follow)
+        panel(empty("No overlap", words), key="div-niche-none")
         return
     known.sort(key=lambda one: one.estimate.value)
     rows = [
@@ -243,7 +240,7 @@ def _niches(visit: Visit, what: _Asked) -> None:
         f"{least.first} and {least.second} ({number(least.estimate.value)}), most {most.first} and "
         f"{most.second} ({number(most.estimate.value)})."
     )
-    panel(tag("p", alt, class_="measure break"), key="div-niche-says", follow=visit.follow)
+    panel(tag("p", alt, class_="measure break"), key="div-niche-says")
     show_chart(
         Chart(
             whiskers("Overlap", n_rows=len(rows), reference=None, domain=(0.0, 1.0)), rows,

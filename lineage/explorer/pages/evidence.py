@@ -50,10 +50,9 @@ def show_evidence(visit: Visit) -> None:
             "by layer, and how to see it for yourself.",
         ),
         key="ev-head",
-        follow=visit.follow,
     )
     _pick()
-    panel(no_edge(visit, child, parent), key="ev-none", follow=visit.follow)
+    panel(no_edge(visit, child, parent), key="ev-none")
 
 
 def _pick() -> None:
@@ -74,9 +73,8 @@ def _show_edge(visit: Visit, found: EdgeEvidence) -> None:
         heading(title, join(badge(edge.verdict), " ", VERDICT_WORDS[edge.verdict]), "Evidence"),
         _others(found),
         key="ev-head",
-        follow=visit.follow,
     )
-    panel(*evidence_sections(found), key="ev-body", follow=visit.follow)
+    panel(*evidence_sections(found), key="ev-body")
     files = _layers(visit, found)
     _reproduce(visit, found, with_recipe=_recipe(visit, found))
     stem = file_stem(f"{edge.child}-from-{edge.parent}"[:96], visit.manifest.data_date)
@@ -128,7 +126,6 @@ def _layers(visit: Visit, found: EdgeEvidence) -> list[_File]:
         *([] if compares else [_not_compared(found)]),
         tag("div", *pictures, class_="sections"),
         key="ev-layers",
-        follow=visit.follow,
     )
     if not compares:
         return files
@@ -221,7 +218,7 @@ def _recipe(visit: Visit, found: EdgeEvidence) -> bool:
         panel(
             tag("section", tag("h2", "Recovered recipe"),
                 tag("p", words, class_="soft tiny break")),
-            key="ev-recipe", follow=visit.follow,
+            key="ev-recipe",
         )  # fmt: skip
     if recipe is not None:
         st.code(recipe.yaml, language="yaml")
@@ -245,7 +242,7 @@ def _reproduce(visit: Visit, found: EdgeEvidence, *, with_recipe: bool) -> None:
     panel(
         tag("section", tag("h2", "See it for yourself"), tag("p", words, class_="soft tiny"),
             class_="gap"),
-        key="ev-commands", follow=visit.follow,
+        key="ev-commands",
     )  # fmt: skip
     if lines:
         st.code("\n".join(lines), language="bash")

@@ -33,7 +33,6 @@ def show_find(visit: Visit) -> None:
             "and where the two differ.",
         ),
         key="find-head",
-        follow=visit.follow,
     )
     text = st.text_input(
         "Find a model",
@@ -43,7 +42,7 @@ def show_find(visit: Visit) -> None:
         icon=":material/search:",
     )
     if text and text.strip():
-        panel(_results(visit, text), key="find-body", follow=visit.follow)
+        panel(_results(visit, text), key="find-body")
         return
     figures = (
         (covered.n_models, "models", None),
@@ -62,7 +61,6 @@ def show_find(visit: Visit) -> None:
     panel(
         tag("div", tag("div", *cells, class_="figures"), *_examples(visit), class_="stack"),
         key="find-body",
-        follow=visit.follow,
     )
 
 

@@ -82,10 +82,9 @@ def show_heritability(visit: Visit) -> None:
                 "herdbook measure && herdbook publish",
             ),
             key="her-none",
-            follow=visit.follow,
         )
         return
-    panel(head, _caution(rows), key="her-head", follow=visit.follow)
+    panel(head, _caution(rows), key="her-head")
     chosen, statistic = _choose(rows)
     if not chosen:
         panel(
@@ -96,22 +95,21 @@ def show_heritability(visit: Visit) -> None:
                 tag("p", link("heritability", "Show all", statistic="all")),
             ),
             key="her-empty",
-            follow=visit.follow,
         )
         return
     ordered = sorted(chosen, key=lambda row: (_order(row.statistic), _group(row)))
     groups = [tuple(group) for _, group in groupby(ordered, key=_group)]
     if statistic:
         for k, group in enumerate(groups):
-            panel(*_words(group), key=f"her-words-{k}", follow=visit.follow)
+            panel(*_words(group), key=f"her-words-{k}")
             _chart(visit, group, k)
-            panel(_says(group), key=f"her-says-{k}", follow=visit.follow)
+            panel(_says(group), key=f"her-says-{k}")
     else:
         sections = [
             tag("section", *_words(group), _picture(group), _says(group)) for group in groups
         ]
-        panel(tag("div", *sections, class_="stack wide-gap"), key="her-body", follow=visit.follow)
-    panel(_threats(), key="her-threats", follow=visit.follow)
+        panel(tag("div", *sections, class_="stack wide-gap"), key="her-body")
+    panel(_threats(), key="her-threats")
     data_table(
         [_row(k, row) for k, row in enumerate(ordered)],
         {"statistic": "statistic", "trait": "trait", "fitness": "fitness",

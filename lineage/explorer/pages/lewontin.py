@@ -61,10 +61,9 @@ def show_lewontin(visit: Visit) -> None:
                     tag("code", "herdbook lewontin --trait T", class_="command")),
             ),
             key="lew-none",
-            follow=visit.follow,
         )  # fmt: skip
         return
-    panel(head, key="lew-head", follow=visit.follow)
+    panel(head, key="lew-head")
     options = {name: _FITNESSES.get(name, name) for name in kept.fitnesses}
     fitness = choose_segment("Propagation counted by", options, "fitness", kept.fitnesses[0])
     rows = [one for one in kept.verdicts if one.asked_fitness == fitness]
@@ -76,15 +75,13 @@ def show_lewontin(visit: Visit) -> None:
         tag("div", *[_condition(verdict, one) for one in verdict.conditions], class_="grid"),
         _legend(),
         key="lew-verdict",
-        follow=visit.follow,
     )
-    panel(_threats(verdict), _degrees(verdict), _response(verdict), key="lew-doubts",
-          follow=visit.follow)  # fmt: skip
+    panel(_threats(verdict), _degrees(verdict), _response(verdict), key="lew-doubts")  # fmt: skip
     stem = f"herdbook-lewontin-{visit.manifest.data_date[:10]}"
     data_table(_figures(verdict), {"part": "part of the verdict", **ESTIMATE_COLUMNS}, stem,
                label="Every figure of this verdict as a table")  # fmt: skip
     download("Download this verdict as JSON", verdict.document, f"{stem}.json", "application/json")
-    panel(_survey(kept, rows, verdict, fitness), key="lew-all", follow=visit.follow)
+    panel(_survey(kept, rows, verdict, fitness), key="lew-all")
 
 
 def _default(rows: Sequence[Verdict]) -> Verdict:

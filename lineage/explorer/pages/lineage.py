@@ -72,7 +72,7 @@ def show_lineage(visit: Visit) -> None:
         _unknown(visit, model)
         return
     filters = side_bar(_traits(visit.cursor, sha256), depths=True)
-    panel(_head(visit, detail), key="lin-head", follow=visit.follow)
+    panel(_head(visit, detail), key="lin-head")
     asked = _controls(model)
     around = _around(visit.cursor, sha256, model, filters, asked)
     if around is None:
@@ -98,7 +98,6 @@ def show_lineage(visit: Visit) -> None:
         ),
         *detail_blocks(detail, surroundings.history(visit.cursor, model), query, asked.elbow),
         key="lin-drawing",
-        follow=visit.follow,
     )  # fmt: skip
     offer_files(stem, detail, around, colouring, svg, show=asked.show, parent=asked.elbow)
 
@@ -273,7 +272,6 @@ def _nothing_selected(visit: Visit) -> None:
         if seen
         else empty("No lineage yet", "The register holds no edge: nothing was declared or found."),
         key="lin-none",
-        follow=visit.follow,
     )
 
 
@@ -289,5 +287,4 @@ def _unknown(visit: Visit, model: str) -> None:
             tag("div", *[model_card(item) for item in near], class_="grid") if near else None,
         ),
         key="lin-unknown",
-        follow=visit.follow,
     )

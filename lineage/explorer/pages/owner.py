@@ -49,11 +49,10 @@ def show_owner(visit: Visit) -> None:
     panel(
         heading("Owners", "Who publishes models, whom they build upon, and who builds upon them."),
         key="own-head",
-        follow=visit.follow,
     )
     name_field("Owner", "name", "a user or an organisation")
     body = _unknown(visit, asked) if asked else _largest(visit)
-    panel(body, key="own-none", follow=visit.follow)
+    panel(body, key="own-none")
 
 
 def _unknown(visit: Visit, asked: str) -> Markup:
@@ -102,7 +101,6 @@ def _show(visit: Visit, found: Owner) -> None:
         _figures(found),
         _relations(found),
         key="own-head",
-        follow=visit.follow,
     )
     order = choose_segment("Order", _ORDERS, "order", "downloads")
     asked = st.query_params.get("page", "1")
@@ -120,7 +118,6 @@ def _show(visit: Visit, found: Owner) -> None:
         )
     panel(
         tag("h2", "Models"), body, _pager(found, order, page), key="own-models",
-        follow=visit.follow,
     )  # fmt: skip
     with st.expander("The same as a table"):
         st.dataframe(_columns(cards), hide_index=True, width="stretch",

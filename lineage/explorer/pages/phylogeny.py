@@ -35,7 +35,7 @@ def show_phylogeny(visit: Visit) -> None:
         "Does what models say follow where they came from? Trees of behaviour beside the lineage "
         "that the weights show, and how strongly traits follow the pedigree.",
     )
-    panel(head, tag("h2", "Trees of behaviour", class_="gap"), key="phy-head", follow=visit.follow)
+    panel(head, tag("h2", "Trees of behaviour", class_="gap"), key="phy-head")
     kept = remembered(visit, phylogeny.behaviours)
     if kept:
         _behaviour(visit, kept)
@@ -48,7 +48,6 @@ def show_phylogeny(visit: Visit) -> None:
                 "herdbook behave && herdbook publish",
             ),
             key="phy-none",
-            follow=visit.follow,
         )
     _signal(visit)
 
@@ -70,7 +69,7 @@ def _behaviour(visit: Visit, kept: Sequence[Behaviour]) -> None:
     about = tag("p", says, class_="measure")
     if not chosen.tree:
         words = chosen.note or "There are too few models for a tree."
-        panel(about, empty("No tree", words), key="phy-notree", follow=visit.follow)
+        panel(about, empty("No tree", words), key="phy-notree")
         return
     support = (
         f"{chosen.n_supported} of its {plural(chosen.n_splits, 'split')} stand in at least 70 % of "
@@ -82,8 +81,7 @@ def _behaviour(visit: Visit, kept: Sequence[Behaviour]) -> None:
     drawn: Markup = tag("div", draw_tree(chosen.tree, founders), class_="pane")
     if len(tips) > _MOST_TIPS:
         drawn = empty("Too many tips to draw", f"The tree has {len(tips):,}: download it below.")
-    panel(about, drawn, tag("p", support, class_="soft measure"), key="phy-tree",
-          follow=visit.follow)  # fmt: skip
+    panel(about, drawn, tag("p", support, class_="soft measure"), key="phy-tree")  # fmt: skip
     stem = f"herdbook-behaviour-{visit.manifest.data_date[:10]}"
     data_table(
         [{"model": name, "founder": founders.get(name)} for name in tips],
@@ -103,7 +101,7 @@ def _against(visit: Visit, chosen: Behaviour) -> None:
     note = tag("p", f"Mind: {chosen.note}.", class_="notice") if chosen.note else None
     if not known:
         words = "There is no lineage of these models to compare the tree with."
-        panel(empty("Nothing to compare with", words), key="phy-alone", follow=visit.follow)
+        panel(empty("Nothing to compare with", words), key="phy-alone")
     else:
         says = [tag("li", f"{name}: {_words(one)}", class_="break") for name, one in known]
         panel(
@@ -117,7 +115,6 @@ def _against(visit: Visit, chosen: Behaviour) -> None:
             tag("ul", *says, class_="plain says"),
             *([note] if note else []),
             key="phy-against",
-            follow=visit.follow,
         )
         _whiskers(visit, known, "Agreement", "behaviour-lineage", "phy-against-chart")
     predicted = [(name, one) for name, one in chosen.predictions if not math.isnan(one.value)]
@@ -131,7 +128,6 @@ def _against(visit: Visit, chosen: Behaviour) -> None:
                 class_="soft measure",
             ),
             key="phy-predict",
-            follow=visit.follow,
         )
         _whiskers(visit, predicted, "R²", "behaviour-predictions", "phy-predict-chart")
 
@@ -170,7 +166,6 @@ def _signal(visit: Visit) -> None:
             class_="soft measure",
         ),
         key="phy-signal",
-        follow=visit.follow,
     )
     known = remembered(visit, phylogeny.measured_traits)
     if not known:
@@ -180,7 +175,7 @@ def _signal(visit: Visit) -> None:
         )
         panel(
             empty("No measured trait", words, "herdbook ingest scores FILE && herdbook publish"),
-            key="phy-sig-none", follow=visit.follow,
+            key="phy-sig-none",
         )  # fmt: skip
         return
     names = {name: f"{name} ({plural(n, 'model')})" for name, n in known}
@@ -193,14 +188,14 @@ def _signal(visit: Visit) -> None:
             "a larger family."
         )
         more = tag("p", link("phylogeny", "All models", trait=trait))
-        panel(empty("Too few models", words, None, more), key="phy-sig-few", follow=visit.follow)
+        panel(empty("Too few models", words, None, more), key="phy-sig-few")
         return
     panel(
         *_signal_words(found),
         tag("p", "Heredity from parent to child is told on ",
             link("heritability", "Heritability & selection", trait=trait), ".",
             class_="soft tiny"),
-        key="phy-sig-says", follow=visit.follow,
+        key="phy-sig-says",
     )  # fmt: skip
     moran = found.moran
     rows = [

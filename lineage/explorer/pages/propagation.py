@@ -53,10 +53,10 @@ def show_propagation(visit: Visit) -> None:
         )
         panel(
             head, empty("No dates", words, "herdbook crawl && herdbook publish"),
-            key="pro-none", follow=visit.follow,
+            key="pro-none",
         )  # fmt: skip
         return
-    panel(head, key="pro-head", follow=visit.follow)
+    panel(head, key="pro-head")
     left, middle, right = st.columns([3, 2, 2])
     with left:
         scope = choose_family(visit)
@@ -71,7 +71,7 @@ def show_propagation(visit: Visit) -> None:
         day = datetime(asked.year, asked.month, asked.day, tzinfo=UTC)
         moment = remembered(visit, propagation.moment, visit.manifest.data_date, day)
     since = moment.until - days
-    panel(_summary(visit, scope, moment, since, relation), key="pro-sum", follow=visit.follow)
+    panel(_summary(visit, scope, moment, since, relation), key="pro-sum")
     _ranking(visit, scope, relation, moment, since, None if asked else whole.data_day)
     _watched(visit, since, moment.until)
     show_births(visit, scope, moment, relation)
@@ -132,7 +132,7 @@ def _ranking(
     seen_until: float | None,
 ) -> None:
     title = tag("h2", "Which models")
-    panel(title, key="pro-which", follow=visit.follow)
+    panel(title, key="pro-which")
     left, right = st.columns(2)
     with left:
         measure = choose_segment("What was gained", _MEASURES, "by", "births")
@@ -148,14 +148,13 @@ def _ranking(
         more = tag("p", link("propagation", "A year", window="365", by=measure))
         panel(
             empty("Nothing in this window", words, None, more),
-            key="pro-rank-none", follow=visit.follow,
+            key="pro-rank-none",
         )  # fmt: skip
         return
     panel(
         *_ranking_words(found, what, moment),
         tag("div", _ranking_table(found), class_="scroll"),
         key="pro-rank",
-        follow=visit.follow,
     )
     rows = [
         {
@@ -254,7 +253,6 @@ def _watched(visit: Visit, since: float, until: float) -> None:
             class_="soft measure",
         ),
         key="pro-watch-head",
-        follow=visit.follow,
     )
     asked = st.query_params.get("watch", "")[:_LONGEST_NAME].strip()
     st.session_state["watch-name"] = asked
@@ -280,14 +278,14 @@ def _watched(visit: Visit, since: float, until: float) -> None:
         words = f"The register has no {asked}." + (" These look most like it:" if names else "")
         panel(
             empty("No such model", words, None, more),
-            key="pro-watch-unknown", follow=visit.follow,
+            key="pro-watch-unknown",
         )  # fmt: skip
         return
     merges = remembered(visit, propagation.new_merges, scope, since, until)
     if not merges:
         words = f"No merge of {asked} or its descendants was born in this window."
         more = tag("p", link("propagation", "Look at a year", window="365", watch=asked))
-        panel(empty("No new merge", words, None, more), key="pro-watch-none", follow=visit.follow)
+        panel(empty("No new merge", words, None, more), key="pro-watch-none")
         return
     rows = [
         tag(
@@ -303,7 +301,7 @@ def _watched(visit: Visit, since: float, until: float) -> None:
     says = f"{plural(len(merges), 'merge')} in the window, {own} of the model itself."
     titles = [tag("th", words, scope="col") for words in ("Born", "Merge", "Parents", "Of")]
     table = tag("table", tag("thead", tag("tr", *titles)), tag("tbody", *rows))
-    panel(tag("p", says), tag("div", table, class_="scroll"), key="pro-watch", follow=visit.follow)
+    panel(tag("p", says), tag("div", table, class_="scroll"), key="pro-watch")
     data_table(
         [
             {

@@ -54,7 +54,6 @@ def show_sql(visit: Visit) -> None:
             "address holds your question, so a link to it can be passed on.",
         ),
         key="sql-head",
-        follow=visit.follow,
     )
     sql = _question(limits)
     if sql.strip():
@@ -63,12 +62,12 @@ def show_sql(visit: Visit) -> None:
         if isinstance(answer, console.Refused):
             if answer.again:
                 _answer.clear(visit.manifest.sha256, sql, visit)
-            panel(_refusal(answer), key="sql-answer", follow=visit.follow)
+            panel(_refusal(answer), key="sql-answer")
         else:
             _show(visit, sql, answer, limits)
     else:
         _console().warm()
-    panel(_saved(sql), _schema(visit), _whole(visit), key="sql-more", follow=visit.follow)
+    panel(_saved(sql), _schema(visit), _whole(visit), key="sql-more")
 
 
 def _question(limits: console.Limits) -> str:
@@ -116,7 +115,7 @@ def _show(visit: Visit, sql: str, answer: console.Answer, limits: console.Limits
     shown = tag("p", words, class_="soft", role="status")
     if not table.num_rows:
         shown = join(shown, tag("p", "No row of the register fits this question.", class_="soft"))
-    panel(shown, key="sql-answer", follow=visit.follow)
+    panel(shown, key="sql-answer")
     st.dataframe(table.slice(first, _PER_PAGE), hide_index=True, width="stretch")
     if n_pages > 1:
         before = link("sql", "← before", q=sql, page=page - 1) if page > 1 else None
@@ -126,7 +125,6 @@ def _show(visit: Visit, sql: str, answer: console.Answer, limits: console.Limits
         panel(
             tag("nav", before, here, after, class_="pager", aria_label="Pages"),
             key="sql-pages",
-            follow=visit.follow,
         )
     _files(table, f"herdbook-answer-{visit.manifest.data_date[:10]}")
 
