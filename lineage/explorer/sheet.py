@@ -120,5 +120,7 @@ PAGE_SHEET = """<style>
 .stMainBlockContainer{max-width:1240px;padding-top:5.6rem;padding-bottom:4rem}
 @media (max-width:640px){.stMainBlockContainer{padding-inline:1rem}}
 [data-testid="stHeader"]{border-bottom:1px solid rgba(128,128,128,.18)}
+[data-testid="stCaptionContainer"],[data-testid="stCaptionContainer"] p{color:inherit;opacity:1}
+[data-testid="stCaptionContainer"]{opacity:.8}
 </style>
 """

@@ -219,7 +219,7 @@ def _family_table(atlas: views.Atlas, families: tuple[views.AtlasFamily, ...]) -
                 tag("td", link("atlas", "zoom to it", **place), class_="num"),
             )
         )
-    heads = ("Founder", "in view", "whole family", "made", "")
+    heads = ("Founder", "in view", "whole family", "made", "on the map")
     return _table("Largest families in view", heads, rows)
 
 

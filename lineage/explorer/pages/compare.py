@@ -215,7 +215,7 @@ def _differences(found: Comparison) -> Markup:
         for what, a, b, _ in differing
     ]
     head = tag(
-        "tr", tag("th", ""), tag("th", short(found.a.repo_id, 40), class_="break"),
+        "tr", tag("th", "Fact or trait"), tag("th", short(found.a.repo_id, 40), class_="break"),
         tag("th", short(found.b.repo_id, 40), class_="break"),
     )  # fmt: skip
     return tag(

@@ -82,7 +82,7 @@ def _question(limits: console.Limits) -> str:
             height=190,
             placeholder="SELECT repo_id, n_descendants FROM model ORDER BY 2 DESC LIMIT 20",
         )
-        st.form_submit_button("Ask", icon=":material/play_arrow:", on_click=_asked, type="primary")
+        st.form_submit_button("Ask", icon=":material/play_arrow:", on_click=_asked)
     st.caption(
         f"DuckDB's SQL, reading only: one statement, {limits.seconds:g} seconds, "
         f"{limits.memory_bytes >> 20} MB of memory, {limits.rows:,} rows. Ctrl+Enter asks."
