@@ -16,6 +16,9 @@ NAMES = [
     ("zen/chat", 7), ("zen/chat-v2", 3), ("gpt2", 300), ("quote/it's \"here\"", 0),
     ("markup/<img src=x onerror=alert(1)>", 0), ("percent/100%_sure", 0), ("rtl/\u202eevil", 0),
     ("accents/Éclair-ß", 0), ("long/" + "n" * 500, 0),
+    # These share the pieces of the long word that are looked up.
+    ("alike/abcdefghijklmnopqrst", 9), ("alike/abcd----ijkl----qrst", 8),
+    ("alike/qrst-abcd-ijkl", 7),
 ]  # fmt: skip
 
 
@@ -84,6 +87,17 @@ def test_every_text_is_text(index, text):
             assert folded in {name.casefold(), name.casefold().partition("/")[2]}
         if match == "substring":
             assert all(word in name.casefold() for word in folded.split())
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(NAMES), st.integers(0, 40), st.integers(3, 40))
+def test_a_part_of_a_name_finds_all_names_that_hold_it(index, row, start, length):
+    part = row[0][start : start + length]
+    words = part.casefold().split()
+    if not words or min(map(len, words)) < 3:
+        return
+    holding = {name for name, _ in NAMES if all(word in name.casefold() for word in words)}
+    assert {name for _, name in index.search(part)} == holding
 
 
 @given(st.sampled_from(NAMES[:3]), st.integers(4, 20), st.sampled_from(["swap", "drop", "double"]))

@@ -7,9 +7,11 @@ would, and drives Debian's Chromium over it. Prints one line a figure, and JSON 
 2. the index of names, asked directly: whole names, beginnings, parts, mistyped names;
 3. first load: seconds until the page can be used, bytes over the wire;
 4. a click on a mark until its lineage is drawn; a search typed until its cards stand;
-5. sixteen visitors who click at once; the server's memory after all of that.
+5. sixteen browsers in which a mark is clicked at once, and sixteen visitors that draw nothing
+   (:mod:`benchmarks.explorer.visitors`), as each has a machine of their own in life;
+6. the first answer of each page about the whole population; the server's memory before and after.
 
-The browser runs on the same cores as the server and its time is in the figures. Exit code 77: no
+The browsers run on the same cores as the server and their time is in the figures. Exit code 77: no
 Chromium.
 """
 
@@ -36,6 +38,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.candidates import peak_bytes
 from benchmarks.explorer.register import fill_home
+from benchmarks.explorer.visitors import click_together, first_answer
+from lineage.pipeline.explore import entry_point
 from lineage.pipeline.publish import publish
 from lineage.store.home import Home
 from lineage.store.name_index import NameIndex
@@ -48,7 +52,8 @@ if TYPE_CHECKING:
 _CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 _ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 _ABSENT = 77
-_VISITORS = 16
+_VISITORS, _ROUNDS = 16, 6
+_POPULATION = ("audit", "propagation", "diversity", "phylogeny", "heritability", "lewontin")
 _WAIT_MS = 60_000
 
 
@@ -138,16 +143,15 @@ def served(home: Home) -> Iterator[tuple[str, int]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    app = Path(__file__).resolve().parents[2] / "app.py"
     server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(app), "--server.port", str(port),
-         "--server.address", "127.0.0.1"],
-        cwd=app.parent, env={**os.environ, "HERDBOOK_HOME": str(home.root)},
+        [sys.executable, "-m", "lineage.explorer.serve", str(entry_point()),
+         f"--server.port={port}", "--server.address=127.0.0.1", "--server.headless=true"],
+        cwd=entry_point().parent, env={**os.environ, "HERDBOOK_HOME": str(home.root)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     base = f"http://127.0.0.1:{port}"
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while time.monotonic() < until:
             try:
                 with urllib.request.urlopen(base + "/_stcore/health", timeout=2):
@@ -166,6 +170,12 @@ def resident_gb(process: int) -> float:
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1e6
     raise SystemExit("the server's memory cannot be read")
+
+
+def cpu_seconds(process: int) -> float:
+    """Processor seconds that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def first_load(browser: Browser, base: str) -> tuple[float, float]:
@@ -280,7 +290,17 @@ def main() -> int:
         found["index"] = measure_index(home, names)
         with served(home) as (base, process):
             found |= asyncio.run(browse(base, names))
+            before = cpu_seconds(process)
+            seconds = asyncio.run(click_together(base, names, _VISITORS, _ROUNDS))
+            spent = cpu_seconds(process) - before
+            found["sixteen_without_browsers"] = summary(seconds) | {
+                "server_cpu_ms_a_click": 1e3 * spent / (_VISITORS * (_ROUNDS + 1))
+            }
             found["server_peak_gb"] = resident_gb(process)
+            found["population_pages"] = {
+                page: asyncio.run(first_answer(base, page)) for page in _POPULATION
+            }
+            found["server_peak_gb_after_all_pages"] = resident_gb(process)
     if given.json:
         print(json.dumps(found, indent=2))
         return 0

@@ -18,51 +18,67 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
 
-__all__ = ["click_together"]
+__all__ = ["click_together", "first_answer"]
 
 _MARK = re.compile(r'<g [^>]*data-go="(lineage\?model=[^"&]+)"')
 _FOCUS = "is-focus"
-_LIMIT_S = 120
+_LIMIT_S = 300
 
 
 class Visitor:
-    """One connection; `marks` are the models that its drawing leads to."""
+    """One connection to a served explorer; `marks` are the models that its last page leads to."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
-        self._page = ""
+        self._pages: dict[str, str] = {}
         self.marks: list[str] = []
 
-    async def open(self, model: str) -> float:
-        """Seconds from asking for a lineage until the whole page has come."""
+    async def open(self, page: str, **query: str) -> float:
+        """Seconds from asking for a page until all of it has come."""
         ask = BackMsg()
-        ask.rerun_script.query_string = urlencode({"model": model})
+        ask.rerun_script.query_string = urlencode(query)
         ask.rerun_script.is_history_navigation = True
-        if self._page:
-            ask.rerun_script.page_script_hash = self._page
+        if page in self._pages:
+            ask.rerun_script.page_script_hash = self._pages[page]
         else:
-            ask.rerun_script.page_name = "lineage"
+            ask.rerun_script.page_name = page
         start = time.perf_counter()
         await self._connection.send(ask.SerializeToString())
-        found: set[str] = set()
-        is_drawn = False
+        markup = ""
         while True:
             told = ForwardMsg.FromString(await self._connection.recv(decode=False))
             kind = told.WhichOneof("type")
             if kind == "navigation":
-                self._page = told.navigation.page_script_hash
+                self._pages[page] = told.navigation.page_script_hash
             elif kind == "delta" and told.delta.new_element.HasField("bidi_component"):
-                markup = json.loads(told.delta.new_element.bidi_component.json).get("markup", "")
-                is_drawn |= _FOCUS in markup
-                for target in _MARK.findall(markup):
-                    found.update(parse_qs(urlsplit(unescape(target)).query)["model"])
+                sent = json.loads(told.delta.new_element.bidi_component.json or "{}")
+                markup += sent.get("markup", "")
             elif kind == "script_finished" and told.script_finished == told.FINISHED_SUCCESSFULLY:
                 break
-        if not is_drawn:
-            raise SystemExit(f"no lineage of {model} was drawn")
-        self.marks = sorted(found - {model})
-        return time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        if (_FOCUS in markup) != (page == "lineage"):
+            raise SystemExit(f"the page {page or 'Find'} with {query} is not what was asked for")
+        targets = [urlsplit(unescape(target)).query for target in _MARK.findall(markup)]
+        named = {parse_qs(target)["model"][0] for target in targets}
+        self.marks = sorted(named - set(query.values()))
+        return seconds
+
+
+async def _connected(base: str) -> Visitor:
+    address = base.replace("http", "ws", 1) + "/_stcore/stream"
+    return Visitor(
+        await connect(
+            address, subprotocols=[Subprotocol("streamlit")], origin=Origin(base), max_size=None
+        )
+    )
+
+
+async def first_answer(base: str, page: str) -> float:
+    """Seconds until a page has come whole."""
+    async with asyncio.timeout(_LIMIT_S):
+        return await (await _connected(base)).open(page)
 
 
 async def click_together(
@@ -82,20 +98,16 @@ async def click_together(
         Of the choice of marks.
     """
     rng = random.Random(seed)
-    address = base.replace("http", "ws", 1) + "/_stcore/stream"
+    seconds: list[float] = []
     async with asyncio.timeout(_LIMIT_S):
-        connections = [
-            await connect(address, subprotocols=["streamlit"], origin=base, max_size=None)  # type: ignore[list-item,arg-type]
-            for _ in range(n_visitors)
-        ]
-        visitors = [Visitor(connection) for connection in connections]
+        visitors = [await _connected(base) for _ in range(n_visitors)]
         for i, visitor in enumerate(visitors):
-            await visitor.open(names[i % len(names)])
-        seconds: list[float] = []
+            await visitor.open("lineage", model=names[i % len(names)])
         for _ in range(n_rounds):
             seconds += await asyncio.gather(
-                *(visitor.open(rng.choice(visitor.marks or list(names))) for visitor in visitors)
+                *(
+                    visitor.open("lineage", model=rng.choice(visitor.marks or list(names)))
+                    for visitor in visitors
+                )
             )
-        for connection in connections:
-            await connection.close()
     return seconds

@@ -117,6 +117,13 @@ def _shown(path: str, show: Callable[[Visit], None]) -> Callable[[], None]:
                 str(error),
                 "herdbook run" if isinstance(error, NotFoundError) else "herdbook publish",
             )
+        except duckdb.OutOfMemoryException:
+            _tell(
+                "Too much at once",
+                "This question needs more memory than the explorer may use, and there is no room "
+                "for temporary files. Ask it of one family, or of one relation.",
+                "herdbook health",
+            )
         except _DAMAGES as error:
             forget_register()
             _tell(

@@ -9,11 +9,12 @@ from pathlib import Path
 import duckdb
 import streamlit as st
 
+from lineage.errors import HerdbookError
 from lineage.store.home import Home
-from lineage.store.publication import Manifest, read_manifest, read_origin
+from lineage.store.publication import Manifest, companion_path, read_manifest, read_origin
 from lineage.store.publish import open_published
 
-__all__ = ["Visit", "default_home", "fetched_from", "forget_register", "open_register"]
+__all__ = ["Visit", "default_home", "fetched_from", "forget_register", "open_register", "prepare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,19 @@ def open_register(home: Home) -> tuple[duckdb.DuckDBPyConnection, Manifest]:
     state = _state(home.published / manifest.file)
     connection = _connection(str(home.root.resolve()), manifest.sha256, state)
     return connection.cursor(), manifest
+
+
+def prepare(home: Home) -> None:
+    """Open the current publication and check the files beside it, which takes its time once.
+
+    Without a publication that can be shown nothing happens: that is for the pages to tell.
+    """
+    try:
+        _, manifest = open_register(home)
+        for role in manifest.companions:
+            companion_path(home, manifest, role)
+    except HerdbookError:
+        return
 
 
 def fetched_from(manifest: Manifest) -> str | None:

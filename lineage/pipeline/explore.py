@@ -38,7 +38,7 @@ def explore(home: Home, port: int) -> int:
         "HERDBOOK_HOME": str(home.root.resolve()),
     }
     command = [
-        sys.executable, "-m", "streamlit", "run", str(entry_point()), f"--server.port={port}",
+        sys.executable, "-m", "lineage.explorer.serve", str(entry_point()), f"--server.port={port}",
     ]  # fmt: skip
     # Without this a terminated command would leave its explorer running; a shell that starts us in
     # the background has Ctrl-C ignored, which is no reason to ignore it here.

@@ -33,6 +33,7 @@ _ROWS_AT_ONCE = 65_536
 _LONGEST = 200
 _TRIGRAM = 3
 _MOST_PIECES = 4
+_SAMPLES, _SAMPLE = 3, 4  # pieces of a long word that are looked up, and their letters
 _SPOILT = 2  # pieces that one mistake can touch
 _CANDIDATES = 2_000
 _COMPARED = 60
@@ -168,18 +169,19 @@ class NameIndex:
 
     def _containing(self, wanted: str, limit: int) -> list[str]:
         words = wanted.split()
-        long = [word for word in words if len(word) >= _TRIGRAM]
-        short = [word for word in words if len(word) < _TRIGRAM]
-        conditions = "".join(" AND instr(lower(model.name), ?) > 0" for _ in short)
-        if not long:
+        pieces = {word: _samples(word) for word in words if len(word) >= _TRIGRAM}
+        checked = [word for word in words if pieces.get(word) != [word]]
+        conditions = " AND instr(lower(model.name), ?) > 0" * len(checked)
+        if not pieces:
             return self._names(
                 f"SELECT name FROM model WHERE place <= ?{conditions} ORDER BY place LIMIT ?",
-                _BEST, *short, limit,
+                _BEST, *checked, limit,
             )  # fmt: skip
         return self._names(
             "SELECT model.name FROM trigram JOIN model ON model.place = trigram.rowid"
             f" WHERE trigram MATCH ?{conditions} ORDER BY trigram.rowid LIMIT ?",
-            " AND ".join(map(_quoted, long)), *short, limit,
+            " AND ".join(_quoted(piece) for some in pieces.values() for piece in some),
+            *checked, limit,
         )  # fmt: skip
 
     def near(self, text: str, limit: int = 8) -> list[str]:
@@ -209,6 +211,17 @@ class NameIndex:
 
 def _quoted(words: str) -> str:
     return '"' + words.replace('"', '""') + '"'
+
+
+def _samples(word: str) -> list[str]:
+    """The word, or pieces from the beginning, the middle and the end of a long one.
+
+    Who has these nearly always has the rest, and each further trigram costs another list to read.
+    """
+    if len(word) <= _SAMPLES * _SAMPLE or not word.isascii():  # SQLite lowers ASCII only
+        return [word]
+    step = (len(word) - _SAMPLE) / (_SAMPLES - 1)
+    return [word[round(step * k) :][:_SAMPLE] for k in range(_SAMPLES)]
 
 
 def _pieces(text: str) -> list[str]:

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from uuid import uuid4
 
 import duckdb
 
@@ -33,6 +35,8 @@ __all__ = [
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MEMORY = "700MB"
+"""What DuckDB may hold at once; of more it makes files, and deletes them when it is closed."""
 _OWN_FILES = frozenset({"manifest.json", "origin.json"})
 
 
@@ -192,6 +196,10 @@ def open_file(path: Path, name: str) -> duckdb.DuckDBPyConnection:
         ) from error
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET threads = 2")
+    connection.execute(f"SET memory_limit = '{_MEMORY}'")
+    # Beside the file, where DuckDB would put it, may be nobody's to write.
+    spill = Path(tempfile.gettempdir()) / f"herdbook-{uuid4().hex}"
+    connection.execute("SET temp_directory = ?", [str(spill)])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     try:

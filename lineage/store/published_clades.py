@@ -39,6 +39,8 @@ __all__ = [
 
 Row = tuple[Any, ...]
 
+_LOOKED_UP = 1000
+
 CATEGORIES = {
     "relation": "edge.relation",
     "verdict": "edge.verdict",
@@ -168,20 +170,11 @@ def edges_to(cursor: duckdb.DuckDBPyConnection, parent_pos: int, limit: int) -> 
 
     What the weights contradict is left out.
     """
-    rows = cursor.execute(
-        """
-        WITH child AS (
-            SELECT child_pos FROM edge WHERE parent_pos = ? AND verdict <> 'contradicted')
-        SELECT pos FROM child JOIN model ON pos = child_pos
-        ORDER BY n_descendants DESC, coalesce(downloads_30d, 0) DESC, pos LIMIT ?
-        """,
-        [parent_pos, limit],
-    ).fetchall()
-    if not rows:
+    rank = {pos: i for i, pos in enumerate(_children(cursor, parent_pos, 0, limit))}
+    if not rank:
         return []
-    rank = {pos: i for i, (pos,) in enumerate(rows)}
     edges = cursor.execute(
-        f"SELECT {_EDGE}, child_pos FROM edge WHERE child_pos IN ({_marks(rows)}) "
+        f"SELECT {_EDGE}, child_pos FROM edge WHERE child_pos IN ({_marks([*rank])}) "
         "AND parent_pos = ?",
         [*rank, parent_pos],
     ).fetchall()
@@ -190,15 +183,30 @@ def edges_to(cursor: duckdb.DuckDBPyConnection, parent_pos: int, limit: int) -> 
 
 def further_children(cursor: duckdb.DuckDBPyConnection, parent_pos: int, limit: int) -> list[int]:
     """Positions of models that have the one at `parent_pos` as a further parent, largest first."""
+    return _children(cursor, parent_pos, 1, limit)
+
+
+def _children(
+    cursor: duckdb.DuckDBPyConnection, parent_pos: int, least_position: int, limit: int
+) -> list[int]:
+    """Positions of the children whose parent stands at that place or a later one, largest first."""
     rows = cursor.execute(
-        """
-        WITH child AS (SELECT child_pos FROM edge WHERE parent_pos = ? AND position > 0
-                       AND verdict <> 'contradicted')
-        SELECT pos FROM child JOIN model ON pos = child_pos ORDER BY n_descendants DESC, pos LIMIT ?
-        """,
-        [parent_pos, limit],
+        "SELECT child_pos FROM edge WHERE parent_pos = ? AND position >= ? "
+        "AND verdict <> 'contradicted'",
+        [parent_pos, least_position],
     ).fetchall()
-    return [pos for (pos,) in rows]
+    if not rows:
+        return []
+    places = [pos for (pos,) in rows]
+    # Beyond some thousands the index is not used, and a long list of constants is slow without.
+    are_few = len(places) <= _LOOKED_UP
+    among = _marks(places) if are_few else "SELECT unnest(?::INTEGER[])"
+    found = cursor.execute(
+        f"SELECT pos FROM model WHERE pos IN ({among}) "
+        "ORDER BY n_descendants DESC, coalesce(downloads_30d, 0) DESC, pos LIMIT ?",
+        [*places, limit] if are_few else [places, limit],
+    ).fetchall()
+    return [pos for (pos,) in found]
 
 
 def line_to(cursor: duckdb.DuckDBPyConnection, founder_pos: int, pos: int) -> list[Row]:

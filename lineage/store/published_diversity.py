@@ -55,18 +55,23 @@ def _bound(scope: Scope, until: float, category: str) -> dict[str, object]:
     return bound
 
 
-_VALUED = """
-    valued AS (
-        SELECT pos, cluster, {month} AS month, unnest({values}) AS value, hash(repo_id) AS draw
-        FROM clustered WHERE $relation = '' OR $relation = coalesce(
-            (SELECT relation FROM related WHERE child_pos = pos), 'founder'))
+_OF_RELATION = """
+    LEFT JOIN related ON child_pos = pos WHERE coalesce(relation, 'founder') = $relation
 """
 
 
-def _valued(category: str) -> str:
-    return f"{DATED}, {CLUSTERED}, {RELATED}, " + _VALUED.format(
-        month=_BORN_MONTH, values=_VALUES[category]
-    )
+def _valued(category: str, relation: str) -> str:
+    return f"""
+        {DATED}, {CLUSTERED}, {RELATED},
+        valued AS (
+            SELECT pos, cluster, {_BORN_MONTH} AS month, unnest({_VALUES[category]}) AS value,
+                   hash(repo_id) AS draw
+            FROM clustered {_OF_RELATION if relation else ""})
+    """
+
+
+def _asked(relation: str) -> dict[str, object]:
+    return {"relation": relation} if relation else {}
 
 
 def counts_by_category(
@@ -90,11 +95,11 @@ def counts_by_category(
     return columns(
         cursor,
         f"""
-        WITH {_valued(category)}
+        WITH {_valued(category, relation)}
         SELECT cluster, dense_rank() OVER (ORDER BY value) - 1 AS code, count(*) AS n
         FROM valued WHERE value IS NOT NULL AND draw % $every = 0 GROUP BY cluster, value
         """,
-        {**_bound(scope, until, category), "relation": relation, "every": every},
+        {**_bound(scope, until, category), **_asked(relation), "every": every},
     )
 
 
@@ -114,7 +119,7 @@ def sample_by_month(
     return columns(
         cursor,
         f"""
-        WITH {_valued(category)},
+        WITH {_valued(category, relation)},
         drawn AS (
             SELECT month - month % $months AS slot, value, cluster,
                    row_number() OVER (PARTITION BY month - month % $months ORDER BY draw, value)
@@ -125,7 +130,7 @@ def sample_by_month(
         FROM drawn WHERE place <= $largest ORDER BY slot, place
         """,
         {
-            **_bound(scope, until, category), "relation": relation, "months": months,
+            **_bound(scope, until, category), **_asked(relation), "months": months,
             "largest": largest,
         },
     )  # fmt: skip

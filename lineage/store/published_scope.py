@@ -67,11 +67,19 @@ BORN = """
 parent whose claim the weights do not contradict, the child dated at or after the parent."""
 
 RELATED = """
+    standing AS (
+        SELECT child_pos, relation, position FROM edge
+        WHERE verdict <> 'contradicted' AND parent_pos IS NOT NULL),
     related AS (
-        SELECT child_pos, arg_min(relation, position) AS relation FROM edge
-        WHERE verdict <> 'contradicted' AND parent_pos IS NOT NULL GROUP BY child_pos)
+        SELECT child_pos, relation FROM standing WHERE position = 0
+        UNION ALL
+        SELECT child_pos, arg_min(relation, position) FROM standing
+        WHERE child_pos IN (SELECT child_pos FROM edge WHERE position = 0
+                            AND (verdict = 'contradicted' OR parent_pos IS NULL))
+        GROUP BY child_pos)
 """
-"""Common table of the relation of every child to its primary parent in the catalogue."""
+"""Common table of the relation of every child to its primary parent in the catalogue. That is
+nearly always the first parent, whom to take costs a tenth of a search for the first that stands."""
 
 
 @dataclass(frozen=True, slots=True)
