@@ -6,8 +6,10 @@ import ast
 import hashlib
 import json
 
+import duckdb
 import pytest
 
+from lineage import views
 from lineage.explorer.words import estimate_sentence
 from lineage.views import EstimateRow
 from page_driver import APP, asked, markup, open_page
@@ -30,6 +32,14 @@ def test_find_greets_with_counts_and_examples(visit):
     assert "Who descends from whom" in text
     assert "A parent nobody declared" in text
     assert 'data-go="lineage?model=blend%2Fslerp-a-b"' in text
+
+
+def test_a_question_that_needs_too_much_memory_has_its_sentence(visit, monkeypatch):
+    def burst(cursor):
+        raise duckdb.OutOfMemoryException("could not allocate block of size 256 KiB")
+
+    monkeypatch.setattr(views, "coverage", burst)
+    assert "Too much at once" in markup(visit())
 
 
 def test_find_shows_what_the_address_asks_for(visit):

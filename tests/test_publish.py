@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,6 +94,27 @@ def test_a_publication_can_neither_be_written_nor_reach_outside(home, tmp_path):
         ):
             with pytest.raises(duckdb.Error):
                 connection.execute(statement)
+
+
+def test_what_does_not_fit_into_memory_goes_to_a_folder_that_goes_with_the_process(home):
+    publish(home)
+    program = f"""
+import os
+from pathlib import Path
+from lineage.store.home import Home
+from lineage.store.publish import open_published
+connection = open_published(Home(Path({str(home.root)!r})))
+asked = "SELECT current_setting('memory_limit'), current_setting('temp_directory')"
+memory, folder = connection.execute(asked).fetchall()[0]
+assert os.listdir(folder) == []
+print(memory, folder)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    memory, folder = done.stdout.rsplit(maxsplit=1)
+    assert memory.split() == ["667.5", "MiB"]
+    assert not Path(folder).exists()
 
 
 def test_without_a_publication_the_sentence_says_what_to_run(tmp_path):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from uuid import uuid4
 
 import duckdb
 
@@ -36,7 +37,7 @@ __all__ = [
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MEMORY = "700MB"
-"""What DuckDB may hold at once; of more it makes files, and deletes them when it is closed."""
+"""What DuckDB may hold at once; of more it makes temporary files."""
 _OWN_FILES = frozenset({"manifest.json", "origin.json"})
 
 
@@ -197,9 +198,7 @@ def open_file(path: Path, name: str) -> duckdb.DuckDBPyConnection:
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET threads = 2")
     connection.execute(f"SET memory_limit = '{_MEMORY}'")
-    # Beside the file, where DuckDB would put it, may be nobody's to write.
-    spill = Path(tempfile.gettempdir()) / f"herdbook-{uuid4().hex}"
-    connection.execute("SET temp_directory = ?", [str(spill)])
+    connection.execute("SET temp_directory = ?", [_spill_folder()])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     try:
@@ -208,6 +207,14 @@ def open_file(path: Path, name: str) -> duckdb.DuckDBPyConnection:
         connection.close()
         raise
     return connection
+
+
+@cache
+def _spill_folder() -> str:
+    # Beside the database, where DuckDB would put its temporary files, we may not be let write.
+    folder = tempfile.mkdtemp(prefix="herdbook-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def companion_path(home: Home, manifest: Manifest, role: str) -> Path:
