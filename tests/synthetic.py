@@ -184,6 +184,11 @@ def _fill(connection: duckdb.DuckDBPyConnection) -> None:
                         parent=parents[layer * len(parents) // 12][0], parent_layer=layer % 8,
                     )  # fmt: skip
             _insert(
+                connection, "large_file", pos=pos[name], size_bytes=14_483_464_192,
+                path="model.safetensors" if number else "<b>/../model.safetensors",
+                sha256=f"{number:064x}",
+            )  # fmt: skip
+            _insert(
                 connection, "fingerprint", repo_id=name, revision=f"{number:040x}", scheme="s1",
                 digest="d" * 64, format="safetensors", bytes_read=4_200_000, requests=31,
                 weight_bytes=14_483_464_192, n_tensors=291, seconds=2.5, made_at=when,

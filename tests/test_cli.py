@@ -14,11 +14,12 @@ import pytest
 from lineage import __version__
 from lineage.cli import main
 from lineage.cli.main import build_parser
-from lineage.cli.output import clean, plain_values
+from lineage.cli.output import clean
 from lineage.model import Kind
 from lineage.pipeline.explore import entry_point
 from lineage.pipeline.publish import publish
 from lineage.pipeline.reports import report_lines
+from lineage.plain import plain
 from registers import add_model, found, make_home
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -199,7 +200,7 @@ def test_names_from_strangers_cannot_steer_the_terminal():
 
 
 def test_json_has_no_nan():
-    assert plain_values((float("nan"), {"a": Kind.MERGE})) == [None, {"a": "merge"}]
+    assert plain((float("nan"), {"a": Kind.MERGE})) == [None, {"a": "merge"}]
 
 
 def test_reports_become_sentences(home):

@@ -73,6 +73,13 @@ def test_lineage_draws_the_model_of_the_address(visit):
     ]  # fmt: skip
 
 
+def test_the_large_files_of_a_model_are_listed_as_text(visit):
+    text = markup(visit("lineage", model="acme/base-a-7b"))
+    assert "&lt;b&gt;/../model.safetensors" in text
+    assert f'title="{0:064x}"' in text
+    assert "14.5 GB" in text
+
+
 def test_the_table_of_a_lineage_is_made_when_it_is_opened(visit):
     assert not visit("lineage", model="blend/slerp-a-b").dataframe
     twin = visit("lineage", model="blend/slerp-a-b", table="true").dataframe[0].value

@@ -96,6 +96,22 @@ def test_a_publication_can_neither_be_written_nor_reach_outside(home, tmp_path):
                 connection.execute(statement)
 
 
+def test_the_large_files_of_the_latest_commit_are_published(home):
+    files = [
+        ("a/chat", COMMIT, "model.safetensors", 70, "5a" * 32),
+        ("a/chat", COMMIT, "README.md", 7, None),
+        ("a/chat", OTHER_COMMIT, "model-old.safetensors", 60, "6b" * 32),
+        ("far/away", COMMIT, "model.safetensors", 50, "7c" * 32),
+    ]
+    with home.open_working() as connection:
+        connection.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, NULL)", files)
+    publish(home)
+    (row,) = ask(
+        home, "SELECT repo_id, path, f.size_bytes, sha256 FROM large_file f JOIN model USING (pos)"
+    )
+    assert row == ("a/chat", "model.safetensors", 70, "5a" * 32)
+
+
 def test_what_does_not_fit_into_memory_goes_to_a_folder_that_goes_with_the_process(home):
     publish(home)
     program = f"""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
-from datetime import datetime
+from collections.abc import Sequence
 
-__all__ = ["clean", "plain_values", "print_json", "print_table", "print_text", "say"]
+from lineage.plain import plain
+
+__all__ = ["clean", "print_json", "print_table", "print_text", "say"]
 
 
 def clean(text: str) -> str:
@@ -40,24 +39,7 @@ def print_text(line: str = "") -> None:
 
 def print_json(value: object) -> None:
     """`value` as JSON on stdout; dataclasses become objects, NaN becomes null."""
-    print(json.dumps(plain_values(value), indent=2, ensure_ascii=True))
-
-
-def plain_values(value: object) -> object:
-    """`value` made of what JSON knows."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain_values(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): plain_values(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain_values(one) for one in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return str(value)
+    print(json.dumps(plain(value), indent=2, ensure_ascii=True))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lineage.cli.output import clean, plain_values, print_json, say
+from lineage.cli.output import clean, print_json, say
+from lineage.plain import plain
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -68,7 +69,7 @@ def _log(line: str) -> None:
 
 def _print(report: WatchReport, *, as_json: bool, on_one_line: bool = False) -> None:
     if as_json and on_one_line:
-        print(json.dumps(plain_values(report)))
+        print(json.dumps(plain(report)))
     elif as_json:
         print_json(report)
     else:

@@ -7,8 +7,6 @@ only (values, entries of a legend), never as an expression, a title or the name 
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +18,7 @@ import streamlit as st
 from lineage.explorer.downloads import download
 from lineage.explorer.palette import VARIABLES
 from lineage.explorer.vega import Spec
+from lineage.export.csv_text import csv_text
 from lineage.model import Estimate
 
 __all__ = [
@@ -38,8 +37,6 @@ Rows = Sequence[Mapping[str, object]]
 
 MAX_MARKS = 5_000
 """Most rows that one chart may hold; aggregate before."""
-
-_DANGEROUS_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +168,7 @@ def estimate_row(row: int, label: str, estimate: Estimate) -> dict[str, object]:
 
 def table_csv(rows: Rows, columns: Mapping[str, str]) -> str:
     """The rows as CSV under their headings; no cell is taken for a formula."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(list(columns.values()))
-    for row in rows:
-        cells = [_plain(row.get(field)) for field in columns]
-        writer.writerow(
-            f"'{cell}" if isinstance(cell, str) and cell.startswith(_DANGEROUS_STARTS) else cell
-            for cell in cells
-        )
-    return out.getvalue()
+    return csv_text(list(columns.values()), ([row.get(one) for one in columns] for row in rows))
 
 
 def _plain(value: object) -> object:

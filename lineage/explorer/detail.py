@@ -29,6 +29,7 @@ from lineage.explorer.words import (
     number,
     p_words,
     plural,
+    short,
 )
 from lineage.model import Evidence
 from lineage.views.surroundings import Observed
@@ -37,6 +38,7 @@ __all__ = ["detail_blocks", "facts_block"]
 
 _MAX_CHILDREN = 12
 _MAX_OBSERVED = 60
+_DIGEST = 12  # hex digits shown of a file's SHA-256; all of them on hover
 
 
 def facts_block(detail: views.ModelDetail) -> Markup:
@@ -74,7 +76,8 @@ def detail_blocks(
     """
     sections = [
         _finding(detail), _parents(detail, query, elbow), _claims(detail), _evidence(detail),
-        _children(detail), _downloads(history), _traits(detail), _facts(detail), _problems(detail),
+        _children(detail), _downloads(history), _traits(detail), _facts(detail),
+        _large_files(detail), _problems(detail),
     ]  # fmt: skip
     made = [section for section in sections if section is not None]
     notices = []
@@ -288,6 +291,22 @@ def _files(repo_id: str, words: str) -> Markup:
     listed = tag("a", "listed on the Hub ↗", href=href, target="_blank",
                  rel="noopener noreferrer nofollow", class_="word")  # fmt: skip
     return join(words, ", ", listed)
+
+
+def _large_files(detail: views.ModelDetail) -> Markup | None:
+    if not detail.files:
+        return None
+    rows = [
+        tag(
+            "tr",
+            tag("td", short(file.path, 80), class_="break"),
+            tag("td", bytes_words(file.size_bytes), class_="num"),
+            tag("td", file.sha256[:_DIGEST], title=file.sha256, class_="mono"),
+        )
+        for file in detail.files
+    ]
+    head = tag("tr", tag("th", "File"), tag("th", "Size", class_="num"), tag("th", "SHA-256"))
+    return _section("Large files", tag("table", tag("thead", head), tag("tbody", *rows)))
 
 
 def _problems(detail: views.ModelDetail) -> Markup | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 
 from lineage import views
 from lineage.explorer.colours import Colouring, in_hex
 from lineage.explorer.layout import elbows, preorder
-from lineage.export.edges import edges_parquet
+from lineage.export.csv_text import csv_text
+from lineage.export.edges import EDGE_FIELDS, edges_parquet
 from lineage.export.pedigree import Bond, Individual, Pedigree
 from lineage.model import Edge, Grade, Verdict
 
@@ -30,30 +30,14 @@ def file_stem(repo_id: str, data_date: str) -> str:
     return f"herdbook-{safe[:96].strip('.-') or 'model'}-{data_date[:10]}"
 
 
-_DANGEROUS_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
-def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value.startswith(_DANGEROUS_STARTS):
-        return "'" + value
-    return "" if value is None else value
-
-
 def edges_csv(edges: Sequence[views.EdgeRow]) -> str:
     """Edges as CSV, one a line; the evidence as sentences."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["child", "parent", "relation", "kind", "weight", "verdict", "grade", "p_value",
-         "probability", "evidence"]
+    rows = (
+        (edge.child, edge.parent, edge.relation, edge.kind, edge.weight, edge.verdict, edge.grade,
+         edge.p_value, edge.probability, "; ".join(item.text for item in edge.evidence))
+        for edge in edges
     )  # fmt: skip
-    for edge in edges:
-        evidence = "; ".join(item.text for item in edge.evidence)
-        row = (edge.child, edge.parent, edge.relation, edge.kind, edge.weight, edge.verdict,
-               edge.grade, edge.p_value, edge.probability, evidence)  # fmt: skip
-        writer.writerow([_cell(value) for value in row])
-    return out.getvalue()
+    return csv_text(EDGE_FIELDS, rows)
 
 
 def parquet_of(edges: Sequence[views.EdgeRow]) -> bytes:
@@ -178,9 +162,5 @@ def drawn_pedigree(
 
 def estimates_csv(rows: Sequence[views.EstimateRow]) -> str:
     """Estimates as CSV."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(list(views.EstimateRow.__slots__))
-    for row in rows:
-        writer.writerow([getattr(row, field) for field in views.EstimateRow.__slots__])
-    return out.getvalue()
+    names = [field.name for field in fields(views.EstimateRow)]
+    return csv_text(names, ([getattr(row, name) for name in names] for row in rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,20 +10,13 @@ from typing import TypeAlias
 
 import streamlit as st
 
+from lineage.export.csv_text import csv_text
+
 __all__ = ["Columns", "download_table", "table_csv", "table_json", "table_parquet"]
 
 Cell: TypeAlias = str | int | float | None
 Columns: TypeAlias = Mapping[str, Sequence[Cell]]
 """Columns of equal length by name; None where there is no value."""
-
-_DANGEROUS_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
-def _cell(value: Cell) -> Cell:
-    """A cell that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value.startswith(_DANGEROUS_STARTS):
-        return "'" + value
-    return "" if value is None else value
 
 
 def table_csv(columns: Columns) -> str:
@@ -35,12 +27,7 @@ def table_csv(columns: Columns) -> str:
     >>> table_csv({"model": ["a/b", "=1+1"], "n": [3, None]})
     "model,n\na/b,3\n'=1+1,\n"
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        writer.writerow([_cell(value) for value in row])
-    return out.getvalue()
+    return csv_text(list(columns), zip(*columns.values(), strict=True))
 
 
 def table_json(columns: Columns) -> str:

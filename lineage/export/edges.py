@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Sequence
 
+from lineage.export.csv_text import csv_text
 from lineage.model import Edge
 
 __all__ = ["EDGE_FIELDS", "edges_csv", "edges_json", "edges_parquet"]
@@ -16,8 +16,6 @@ EDGE_FIELDS = (
     "evidence",
 )  # fmt: skip
 """Fields of a record, in order."""
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def _facts(edge: Edge) -> list[dict[str, object]]:
@@ -49,18 +47,11 @@ def edges_csv(edges: Sequence[Edge]) -> str:
 
     Text that a spreadsheet would take for a formula gets a leading apostrophe.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(EDGE_FIELDS)
-    for edge in edges:
-        record = _record(edge)
-        record["evidence"] = json.dumps(record["evidence"], ensure_ascii=False)
-        writer.writerow([_cell(record[field]) for field in EDGE_FIELDS])
-    return out.getvalue()
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    records = [
+        {**_record(edge), "evidence": json.dumps(_facts(edge), ensure_ascii=False)}
+        for edge in edges
+    ]
+    return csv_text(EDGE_FIELDS, ([record[field] for field in EDGE_FIELDS] for record in records))
 
 
 def edges_parquet(edges: Sequence[Edge]) -> bytes:

@@ -196,6 +196,7 @@ def _fill(
     n_plain = insert_plain_edges(connection) if with_claims else 0
     n_models = _insert_models(connection)
     _place_edges(connection)
+    _place_files(connection)
     publish_edge_layers(connection)
     fill_licence_conflicts(connection)
     _index(connection)
@@ -258,6 +259,15 @@ def _place_edges(connection: duckdb.DuckDBPyConnection) -> None:
         " ORDER BY child.pos, made_edge.child, position"
     )
     connection.execute("DROP TABLE made_edge")
+
+
+def _place_files(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        f"INSERT INTO publication.large_file ({_columns('large_file')})"
+        " SELECT pos, path, file.size_bytes, sha256 FROM file"
+        " JOIN publication.model USING (repo_id, revision)"
+        " WHERE sha256 IS NOT NULL ORDER BY pos, path"
+    )
 
 
 def _graph(connection: duckdb.DuckDBPyConnection) -> tuple[pa.StringArray, LineageGraph]:

@@ -26,6 +26,7 @@ __all__ = [
     "estimates",
     "examples",
     "families",
+    "files_at",
     "findings_of",
     "fingerprint_of",
     "layers_of",
@@ -296,6 +297,15 @@ def problems_of(cursor: duckdb.DuckDBPyConnection, repo_id: str) -> list[Row]:
     return cursor.execute(
         "SELECT stage, path, code, reason FROM problem WHERE repo_id = ? ORDER BY stage, path",
         [repo_id],
+    ).fetchall()
+
+
+def files_at(cursor: duckdb.DuckDBPyConnection, pos: int, limit: int) -> list[Row]:
+    """Path, size and digest of the largest files of the model at one drawing position."""
+    return cursor.execute(
+        "SELECT path, size_bytes, sha256 FROM large_file WHERE pos = ? "
+        "ORDER BY size_bytes DESC, path LIMIT ?",
+        [pos, limit],
     ).fetchall()
 
 

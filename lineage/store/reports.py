@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 
 import duckdb
-import numpy as np
 
+from lineage.plain import plain
 from lineage.store.transaction import transaction
 
-__all__ = ["keep_reports", "plain", "read_reports"]
+__all__ = ["keep_reports", "read_reports"]
 
 
 def keep_reports(
@@ -21,7 +19,7 @@ def keep_reports(
 ) -> None:
     """Replace every report of this kind by `documents`, which are named by what they are about.
 
-    A document is anything that :func:`plain` takes.
+    A document is anything that :func:`lineage.plain.plain` takes.
     """
     now = datetime.now(UTC)
     rows = [
@@ -32,31 +30,6 @@ def keep_reports(
         connection.execute("DELETE FROM report WHERE kind = ?", [kind])
         if rows:
             connection.executemany("INSERT INTO report VALUES (?, ?, ?, ?, ?)", rows)
-
-
-def plain(value: object) -> object:
-    """`value` made of what JSON knows: dataclasses become objects, NaN and infinity None.
-
-    Examples
-    --------
-    >>> plain({"a": (1, float("nan")), "b": datetime(2025, 1, 31)})
-    {'a': [1, None], 'b': '2025-01-31T00:00:00'}
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(one) for one in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return str(value)
 
 
 def read_reports(cursor: duckdb.DuckDBPyConnection, kind: str) -> dict[str, str]:

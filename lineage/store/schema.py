@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 __all__ = ["PUBLISHED", "SCHEMA_VERSION", "WORKING", "Column", "Table"]
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,6 +477,16 @@ _MODEL = Table(
     ("repo_id",),
     ("pos",),
 )
+_LARGE_FILE = _table(
+    "large_file",
+    "The large files of each model at its latest commit, in order of `pos`.",
+    """
+    pos            | INTEGER NOT NULL     | pos of the model
+    path           | VARCHAR NOT NULL     | path inside the repository (text from strangers)
+    size_bytes     | BIGINT NOT NULL      | size
+    sha256         | VARCHAR NOT NULL     | digest; of small files the Hub tells none
+    """,
+)
 _LICENCE_CONFLICT = _table(
     "licence_conflict",
     "A model whose licence allows more than that of an ancestor: the nearest of each class of terms.",
@@ -507,7 +517,7 @@ WORKING: tuple[Table, ...] = (
 
 PUBLISHED: tuple[Table, ...] = (
     _META, _MODEL, _EDGE, CLAIM, RECIPE, DOUBT, ALIAS, PROBLEM, OBSERVATION, TRAIT, FINGERPRINT,
-    PAIR, FINDING, FINDING_PARENT, FINDING_LAYER, EDGE_LAYER, EDGE_MATCH, _LICENCE_CONFLICT, ESTIMATE,
-    REPORT,
+    PAIR, FINDING, FINDING_PARENT, FINDING_LAYER, EDGE_LAYER, EDGE_MATCH, _LARGE_FILE,
+    _LICENCE_CONFLICT, ESTIMATE, REPORT,
 )  # fmt: skip
 """Tables of the published database: working tables cut down to what is current, and the graph."""

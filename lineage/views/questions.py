@@ -27,6 +27,7 @@ from lineage.views.rows import (
     EstimateRow,
     Example,
     Family,
+    FileRow,
     FindingRow,
     FingerprintRow,
     ModelCard,
@@ -144,7 +145,7 @@ def model_card(cursor: duckdb.DuckDBPyConnection, repo_id: str) -> ModelCard | N
 
 
 def model_detail(
-    cursor: duckdb.DuckDBPyConnection, repo_id: str, max_children: int = 200
+    cursor: duckdb.DuckDBPyConnection, repo_id: str, max_children: int = 200, max_files: int = 50
 ) -> ModelDetail | None:
     """Everything known about one model, or None when the register does not know it."""
     card = model_card(cursor, repo_id)
@@ -163,6 +164,7 @@ def model_detail(
         tuple(TraitRow(*row) for row in published.traits_of(cursor, repo_id)),
         tuple(ProblemRow(*row) for row in published.problems_of(cursor, repo_id)),
         FingerprintRow(*read) if read else None,
+        tuple(FileRow(*row) for row in published.files_at(cursor, card.pos, max_files)),
     )
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "EstimateRow",
     "Example",
     "Family",
+    "FileRow",
     "FindingRow",
     "FingerprintRow",
     "Mark",
@@ -159,6 +160,15 @@ class ProblemRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FileRow:
+    """A large file of a repository."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class FingerprintRow:
     """What the fingerprint pass read of a model."""
 
@@ -202,6 +212,7 @@ class ModelDetail:
     traits: tuple[TraitRow, ...]
     problems: tuple[ProblemRow, ...]
     fingerprint: FingerprintRow | None
+    files: tuple[FileRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
