@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
 
 import duckdb
@@ -96,15 +95,6 @@ def run() -> None:
         query = {key: value for key, value in st.query_params.to_dict().items() if key != PAGE}
         st.switch_page(pages.get(wanted, chosen), query_params=query)
     chosen.run()
-    _settle(chosen.url_path)
-
-
-@st.cache_resource(show_spinner=False)
-def _settle(path: str) -> None:
-    # Streamlit collects garbage after every run. What a page imported stays for good and need not
-    # be gone through each time, which would cost half as much as drawing a lineage.
-    gc.collect()
-    gc.freeze()
 
 
 def _shown(path: str, show: Callable[[Visit], None]) -> Callable[[], None]:

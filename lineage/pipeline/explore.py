@@ -34,6 +34,7 @@ def explore(home: Home, port: int) -> int:
         "STREAMLIT_SERVER_HEADLESS": "true",
         "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+        "STREAMLIT_RUNNER_POST_SCRIPT_GC": "false",
         **os.environ,
         "HERDBOOK_HOME": str(home.root.resolve()),
     }

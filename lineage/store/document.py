@@ -27,6 +27,9 @@ A value that is not known is NULL, never zero. Times are UTC.
 
 def _section(table: Table, where: str) -> str:
     key = f" Key: {', '.join(f'`{column}`' for column in table.key)}." if table.key else ""
+    indexed = ", ".join(f"`{column}`" for column in table.looked_up)
+    if indexed:
+        key += f" Indexed: {indexed}."
     lines = [
         f"## `{table.name}`",
         "",
