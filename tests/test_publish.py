@@ -18,6 +18,7 @@ from crawler.records import RepoStatus
 from lineage.errors import NotFoundError, SchemaError
 from lineage.model import Kind
 from lineage.pipeline.publish import publish
+from lineage.store import publication
 from lineage.store import publish as store
 from lineage.store.home import Home
 from lineage.store.publish import open_published
@@ -131,6 +132,21 @@ print(memory, folder)
     memory, folder = done.stdout.rsplit(maxsplit=1)
     assert memory.split() == ["667.5", "MiB"]
     assert not Path(folder).exists()
+
+
+def test_without_a_place_for_temporary_files_a_publication_opens_all_the_same(home, monkeypatch):
+    def refuse(prefix):
+        raise FileNotFoundError("no usable temporary directory")
+
+    publish(home)
+    publication._spill_folder.cache_clear()
+    monkeypatch.setattr(publication.tempfile, "mkdtemp", refuse)
+    try:
+        assert ask(home, "SELECT count(*), current_setting('temp_directory') FROM model") == [
+            (6, "")
+        ]
+    finally:
+        publication._spill_folder.cache_clear()
 
 
 def test_without_a_publication_the_sentence_says_what_to_run(tmp_path):

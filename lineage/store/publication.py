@@ -212,7 +212,10 @@ def open_file(path: Path, name: str) -> duckdb.DuckDBPyConnection:
 @cache
 def _spill_folder() -> str:
     # Beside the database, where DuckDB would put its temporary files, we may not be let write.
-    folder = tempfile.mkdtemp(prefix="herdbook-")
+    try:
+        folder = tempfile.mkdtemp(prefix="herdbook-")
+    except OSError:
+        return ""  # nowhere at all: what does not fit into memory is refused
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
