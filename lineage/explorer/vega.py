@@ -54,8 +54,14 @@ def whiskers(
     x["axis"] = {"tickCount": 5, "labelOverlap": True}
     y: Spec = {"field": "row", "type": "ordinal", "axis": None, "sort": "ascending"}
     shown = _tooltip("label", "value", "low", "high", "n")
+    text: Spec = {"type": "text", "align": "left", "dy": -13, "limit": 330, "color": "ink"}
+    place: Spec = {"x": {"value": 2}, "y": y, "text": {"field": "label", "type": "nominal"}}
+    # Below each label its shape in the colour of the paper: no line strikes it through.
+    wide: Spec = {**text, "strokeWidth": 6, "strokeJoin": "round"}
+    halo: Spec = {"mark": wide, "encoding": {**place, "stroke": {"value": "paper"}}}
     layers = [] if reference is None else [_line("x", reference)]
     layers += [
+        halo,
         {
             "mark": {"type": "rule", "size": 2.4, "strokeCap": "round", "color": "mark"},
             "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y},
@@ -64,14 +70,7 @@ def whiskers(
             "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1, "color": "mark"},
             "encoding": {"x": x, "y": y, "tooltip": shown},
         },
-        {
-            "mark": {"type": "text", "align": "left", "dy": -13, "limit": 330, "color": "ink"},
-            "encoding": {
-                "x": {"value": 2},
-                "y": y,
-                "text": {"field": "label", "type": "nominal"},
-            },
-        },
+        {"mark": text, "encoding": place},
     ]
     return {"height": _ROW_HEIGHT * max(n_rows, 1), "layer": layers}
 
