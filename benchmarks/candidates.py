@@ -16,6 +16,7 @@ Every size runs in a process of its own, so that peak memory (``VmHWM``) is its 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from benchmarks.zoo.fingerprints import read_zoo
 from lineage.infer.assemble import infer_lineage
 from lineage.infer.candidates import Candidates, find_candidates, marks_of
 from lineage.infer.candidates.marks import N_BANDS
+from lineage.model import Grade
 from lineage.weights.encodings import round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
 from lineage.weights.probe import SCHEME
@@ -103,15 +105,7 @@ def by_cosine(population: Population) -> dict[str, Any]:
 def siblings(n: int) -> dict[str, Any]:
     """The whole inference for a founder and `n` - 1 fine-tunes."""
     rng = np.random.default_rng(0)
-    founder = {
-        key: rng.normal(1 if len(shape) == 1 else 0, 0.1, shape).astype(np.float32)
-        for key, shape in _SHAPES.items()
-    }
-    models = [_fingerprint("lab/founder", founder)]
-    for number in range(1, n):
-        size = 0.1 * np.exp(rng.uniform(np.log(0.002), np.log(0.03)))
-        tuned = {k: v + rng.normal(0, size, v.shape).astype(np.float32) for k, v in founder.items()}
-        models.append(_fingerprint(f"user{number}/tuned", tuned))
+    models = _star(rng, (_usual_change(rng) for _ in range(1, n)))
     start = time.process_time()
     found = infer_lineage(models, {})
     parents = Counter(
@@ -128,6 +122,42 @@ def siblings(n: int) -> dict[str, Any]:
         "to_founder": right,
         "wrong": wrong,
     }
+
+
+def neighbourhood(n: int) -> dict[str, Any]:
+    """Seed `n`: a founder, eleven siblings changed by .2 % and 32 by .2 to 3 %."""
+    rng = np.random.default_rng(n)
+    near = [0.002 + 0.00002 * i for i in range(11)]
+    models = _star(rng, itertools.chain(near, (_usual_change(rng) for _ in range(32))))
+    found = infer_lineage(models, {}).findings
+    named = [finding for finding in found if finding.parents]
+    wrong = [finding for finding in named if finding.parents[0].parent != "lab/founder"]
+    return {
+        "seed": n,
+        "to_founder": len(named) - len(wrong),
+        "asserted_of_another": sum(finding.grade is Grade.INFERRED for finding in wrong),
+        "ties_of_another_with_the_founder": sum("lab/founder" in one.ties for one in wrong),
+    }
+
+
+def _usual_change(rng: np.random.Generator) -> float:
+    return float(np.exp(rng.uniform(np.log(0.002), np.log(0.03))))
+
+
+def _star(rng: np.random.Generator, changes: Iterable[float]) -> list[Fingerprint]:
+    """A founder and its fine-tunes, changed by noise of these relative sizes."""
+    founder = {
+        key: rng.normal(1 if len(shape) == 1 else 0, 0.1, shape).astype(np.float32)
+        for key, shape in _SHAPES.items()
+    }
+    models = [_fingerprint("lab/founder", founder)]
+    for number, change in enumerate(changes, 1):
+        tuned = {
+            key: values + rng.normal(0, 0.1 * change, values.shape).astype(np.float32)
+            for key, values in founder.items()
+        }
+        models.append(_fingerprint(f"user{number}/tuned", tuned))
+    return models
 
 
 def reuploads(n: int) -> dict[str, Any]:
@@ -205,7 +235,9 @@ def pocket() -> dict[str, Any]:
     }
 
 
-_TASKS = {"search": search, "siblings": siblings, "reuploads": reuploads}
+_TASKS = {
+    "search": search, "siblings": siblings, "neighbourhood": neighbourhood, "reuploads": reuploads,
+}  # fmt: skip
 
 
 def _apart(task: str, n: int) -> dict[str, Any]:

@@ -452,12 +452,10 @@ class _Pedigree:
         beta, error = carried.share(child)
         if not np.isfinite(beta) or not np.isfinite(error):
             return False
-        if error > _MAX_ERROR:
-            slack = _N_ERRORS * error
-            plausible = _LEAST_SHARE - slack <= beta <= _LARGEST_SHARE + slack
-            return None if plausible else False
-        parallel = error > _SURE_ERROR and carried.whole_share(child) > PARALLEL * beta
-        return _LEAST_SHARE <= beta <= _LARGEST_SHARE and not parallel
+        if error <= _MAX_ERROR and _LEAST_SHARE <= beta <= _LARGEST_SHARE:
+            return not (error > _SURE_ERROR and carried.whole_share(child) > PARALLEL * beta)
+        slack = _N_ERRORS * error
+        return None if _LEAST_SHARE - slack <= beta <= _LARGEST_SHARE + slack else False
 
     def describe(self, child: str) -> Descent:
         """Where a model was placed, and why."""
