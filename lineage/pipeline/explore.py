@@ -35,6 +35,7 @@ def explore(home: Home, port: int) -> int:
         "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
         "STREAMLIT_RUNNER_POST_SCRIPT_GC": "false",
+        "STREAMLIT_LOGGER_LEVEL": "warning",
         **os.environ,
         "HERDBOOK_HOME": str(home.root.resolve()),
     }
