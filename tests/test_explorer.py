@@ -10,6 +10,7 @@ import duckdb
 import pytest
 
 from lineage import views
+from lineage.explorer.register import prepare
 from lineage.explorer.words import estimate_sentence
 from lineage.views import EstimateRow
 from page_driver import APP, asked, markup, open_page
@@ -32,6 +33,20 @@ def test_find_greets_with_counts_and_examples(visit):
     assert "Who descends from whom" in text
     assert "A parent nobody declared" in text
     assert 'data-go="lineage?model=blend%2Fslerp-a-b"' in text
+
+
+@pytest.mark.parametrize("damage", ["nothing", "cut", "a folder", "no manifest"])
+def test_the_server_prepares_whatever_the_publication_is(tmp_path, damage):
+    home = make_publication(tmp_path)
+    database = next(home.published.glob("*.duckdb"))
+    if damage == "cut":
+        database.write_bytes(database.read_bytes()[:5000])
+    elif damage == "a folder":
+        database.unlink()
+        database.mkdir()
+    elif damage == "no manifest":
+        (home.published / "manifest.json").unlink()
+    prepare(home)
 
 
 def test_a_question_that_needs_too_much_memory_has_its_sentence(visit, monkeypatch):

@@ -65,7 +65,7 @@ def prepare(home: Home) -> None:
         _, manifest = open_register(home)
         for role in manifest.companions:
             companion_path(home, manifest, role)
-    except HerdbookError:
+    except (HerdbookError, OSError, duckdb.Error):
         return
 
 

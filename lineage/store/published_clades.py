@@ -39,8 +39,6 @@ __all__ = [
 
 Row = tuple[Any, ...]
 
-_LOOKED_UP = 1000
-
 CATEGORIES = {
     "relation": "edge.relation",
     "verdict": "edge.verdict",
@@ -173,12 +171,13 @@ def edges_to(cursor: duckdb.DuckDBPyConnection, parent_pos: int, limit: int) -> 
     rank = {pos: i for i, pos in enumerate(_children(cursor, parent_pos, 0, limit))}
     if not rank:
         return []
-    edges = cursor.execute(
-        f"SELECT {_EDGE}, child_pos FROM edge WHERE child_pos IN ({_marks([*rank])}) "
-        "AND parent_pos = ?",
-        [*rank, parent_pos],
+    # The parent is asked for here: in the statement it would keep DuckDB from the children's index.
+    rows = cursor.execute(
+        f"SELECT {_EDGE}, child_pos, parent_pos FROM edge WHERE child_pos IN ({_marks([*rank])})",
+        [*rank],
     ).fetchall()
-    return [row[:-1] for row in sorted(edges, key=lambda row: rank[row[-1]])]
+    edges = [row for row in rows if row[-1] == parent_pos]
+    return [row[:-2] for row in sorted(edges, key=lambda row: rank[row[-2]])]
 
 
 def further_children(cursor: duckdb.DuckDBPyConnection, parent_pos: int, limit: int) -> list[int]:
@@ -191,22 +190,15 @@ def _children(
 ) -> list[int]:
     """Positions of the children whose parent stands at that place or a later one, largest first."""
     rows = cursor.execute(
-        "SELECT child_pos FROM edge WHERE parent_pos = ? AND position >= ? "
-        "AND verdict <> 'contradicted'",
-        [parent_pos, least_position],
+        """
+        WITH child AS (SELECT child_pos FROM edge WHERE parent_pos = ? AND position >= ?
+                       AND verdict <> 'contradicted')
+        SELECT pos FROM child JOIN model ON pos = child_pos
+        ORDER BY n_descendants DESC, coalesce(downloads_30d, 0) DESC, pos LIMIT ?
+        """,
+        [parent_pos, least_position, limit],
     ).fetchall()
-    if not rows:
-        return []
-    places = [pos for (pos,) in rows]
-    # Beyond some thousands the index is not used, and a long list of constants is slow without.
-    are_few = len(places) <= _LOOKED_UP
-    among = _marks(places) if are_few else "SELECT unnest(?::INTEGER[])"
-    found = cursor.execute(
-        f"SELECT pos FROM model WHERE pos IN ({among}) "
-        "ORDER BY n_descendants DESC, coalesce(downloads_30d, 0) DESC, pos LIMIT ?",
-        [*places, limit] if are_few else [places, limit],
-    ).fetchall()
-    return [pos for (pos,) in found]
+    return [pos for (pos,) in rows]
 
 
 def line_to(cursor: duckdb.DuckDBPyConnection, founder_pos: int, pos: int) -> list[Row]:
