@@ -117,6 +117,91 @@ def test_growth_is_asked_of_feed_forward_matrices_where_there_are_any(rng):
     assert attention.growth("two", "one") < -0.8
 
 
+def test_the_feed_forward_arrow_passes_over_attention_and_errs_as_it_scatters(rng):
+    one = noise(rng, 1.0)
+    step = noise(rng, 0.01)
+    up = pool_of({"one": one, "two": add(one, step)})
+    shrunk = pool_of({"one": one, "two": add(one, [-0.5 * layer for layer in one])}, role="v")
+    both = Pool(up.ids, (*up.keys, *shrunk.keys), (*up.values, *shrunk.values))
+    arrow, error = both.feed_forward_arrow("two", "one")
+    along = sum(float((d * w).sum()) for d, w in zip(step, one, strict=True))
+    assert arrow == pytest.approx(along / sum(float((d**2).sum()) for d in step), rel=1e-3)
+    assert both.feed_forward_arrow("one", "two")[0] == pytest.approx(-1 - arrow, rel=1e-3)
+    drawn = [
+        pool_of({"one": one, "two": add(one, noise(rng, 0.01))}).feed_forward_arrow("two", "one")
+        for _ in range(60)
+    ]
+    assert np.mean([e for _, e in drawn]) == pytest.approx(np.std([a for a, _ in drawn]), rel=0.4)
+    assert error > 0
+    assert np.isnan(both.feed_forward_arrow("one", "one")).all()
+
+
+def test_an_embedding_that_left_the_origin_points_from_the_nearer_to_the_farther(rng):
+    one, step = noise(rng, 1.0), noise(rng, 0.02)
+    two = add(one, step, [0.01 * layer for layer in one])
+    pool = pool_of({"one": one, "two": two}, role="embed")
+    grown = pool.embedding_growth("two", "one")
+    change = np.stack(two).astype(np.float32) - np.stack(one).astype(np.float32)
+    middle = np.stack(two).astype(np.float32) + np.stack(one).astype(np.float32)
+    cosine = (change * middle).sum() / np.linalg.norm(change) / np.linalg.norm(middle)
+    assert grown == pytest.approx(float(cosine), rel=1e-3)
+    assert grown > 0.3
+    assert pool.embedding_growth("one", "two") == pytest.approx(-grown)
+    assert pool.embedding_growth("one", "one") == 0
+    assert pool_of({"one": one, "two": two}, role="up").embedding_growth("two", "one") == 0
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "finer"),
+    [
+        (("F32", "BF16"), "one"), (("BF16", "F16"), "two"), (("F16", "F32"), "two"),
+        (("BF16", "BF16"), None), (("Q8_0", "BF16"), None), ((), None),
+    ],
+)  # fmt: skip
+def test_the_finer_of_two_models_tells_more_values_apart(rng, dtypes, finer):
+    pool = pool_of({"one": noise(rng, 1.0), "two": noise(rng, 1.0)})
+    assert Pool(pool.ids, pool.keys, pool.values, dtypes).finer("one", "two") == finer
+
+
+def parents_in(pool: Pool, root: str, known: dict[str, tuple[str, ...]] | None = None):
+    children = [name for name in pool.ids if name != root and name not in (known or {})]
+    found = resolve_descent(pool, root, children, {}, known or {})
+    return {one.child: {name for name, *_ in one.parents} for one in found}
+
+
+def test_a_root_that_went_the_childs_way_does_not_keep_it_from_its_parent(rng):
+    """Seen from a sibling on the same text, the common parent's share falls short of .8."""
+    base, text, common = noise(rng, 1.0), leading(rng, 0.004), noise(rng, 0.004)
+    sibling = add(base, noise(rng, 0.01), common, text)
+    child = add(base, noise(rng, 0.012), *[add(common, text)] * 2)
+    pool = pool_of({"sibling": sibling, "base": base, "child": child})
+    share, error = pool.carried("sibling", "base").share("child")
+    assert 0.5 < share < 0.8 - 2.5 * error
+    assert parents_in(pool, "sibling")["child"] == {"base"}
+
+
+def test_an_ancestor_of_the_parents_of_a_merge_is_not_made_of_the_merge(rng):
+    base = noise(rng, 1.0)
+    old = add(base, noise(rng, 0.03))
+    first, second = (add(old, noise(rng, 0.01)) for _ in range(2))
+    third = add(base, noise(rng, 0.01))
+    merge = [0.45 * a + 0.45 * b + 0.1 * c for a, b, c in zip(first, second, third, strict=True)]
+    models = {"r": base, "old": old, "1": first, "2": second, "3": third, "m": merge}
+    found = parents_in(pool_of(models), "r", {"m": ("1", "2", "3")})
+    assert found["old"] == {"r"}
+    assert found["1"] == found["2"] == {"old"}
+
+
+def test_what_was_made_of_equal_halves_stands_below_them(rng):
+    base = noise(rng, 1.0)
+    first, second = (add(base, noise(rng, 0.02)) for _ in range(2))
+    merge = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    models = {"r": base, "1": first, "2": second, "m": merge, "c": add(merge, noise(rng, 0.005))}
+    pool = pool_of(models)
+    assert pool.carried("r", "c").share("1")[0] == pytest.approx(1, abs=0.15)
+    assert parents_in(pool, "r", {"m": ("1", "2")})["c"] == {"m"}
+
+
 def family(models: dict[str, dict[str, np.ndarray]]) -> Pool:
     return make_pool([fingerprint(name, weights) for name, weights in models.items()])
 

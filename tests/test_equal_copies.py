@@ -27,8 +27,17 @@ def test_copies_whose_order_is_known_tie_nobody():
     assert (child.grade, child.ties) == (Grade.INFERRED, ())
 
 
-def test_merges_abstentions_and_ties_stay_as_they_are():
+def test_a_merge_says_whose_copy_could_take_a_parents_place():
     merge = Finding("m", Kind.MERGE, Grade.PROVED, (ParentShare("a", 0.5), ParentShare("x", 0.5)))
+    *_, told = tie_equal_parents([ROOT, TWIN, merge])
+    assert (told.parents, told.grade, told.ties) == (merge.parents, Grade.PROVED, ())
+    (fact,) = told.evidence
+    assert (fact.name, fact.value) == ("equal_parent", 1.0)
+    assert fact.text.startswith("b has the words of a")
+
+
+def test_merges_of_models_without_copies_abstentions_and_ties_stay_as_they_are():
+    merge = Finding("m", Kind.MERGE, Grade.PROVED, (ParentShare("y", 0.5), ParentShare("x", 0.5)))
     open_ = Finding("o", Kind.FINETUNE, Grade.ABSTAIN, ties=("a",))
     tie = found("t", "a", grade=Grade.TIE, ties=("a", "y"))
     assert tie_equal_parents([ROOT, TWIN, merge, open_, tie]) == [ROOT, TWIN, merge, open_, tie]

@@ -189,7 +189,6 @@ def test_what_the_pocket_hub_does_not_let_anybody_check_is_unverifiable_with_its
         ("brackenfold/Wick-continued-helper", "unread"),
         ("osier-ml/periwinkle-chat-unbound", "unread"),
         ("elinor-v/fern-docs-adapter", "adapter"),
-        ("mergesmith/Stockpot", "near_base"),
     }
 
 

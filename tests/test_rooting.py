@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineage.infer.geometry import make_pool
-from lineage.infer.rooting import StepOdds, date_log_odds, founder_log_odds, is_above
+from lineage.infer.geometry import Pool, make_pool
+from lineage.infer.lattice import lattice_log_odds
+from lineage.infer.rooting import (
+    StepOdds,
+    date_log_odds,
+    founder_log_odds,
+    is_above,
+    lattice_odds,
+)
+from lineage.weights.encodings import round_to
+from lineage.weights.roles import TensorKey
 from simulated import Herd, fingerprint, stored
 
 BORN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -132,3 +141,20 @@ def test_a_date_is_one_witness_among_others(pool):
     dates = {"a": BORN + timedelta(days=3), "b": BORN}
     told = StepOdds(pool, dates).log_odds("a", "b")
     assert told == pytest.approx(StepOdds(pool, {}).log_odds("a", "b") - 5)
+
+
+def test_the_finer_of_two_number_types_is_asked_about_the_coarser():
+    rng = np.random.default_rng(5)
+    older = rng.normal(0, 0.02, (64, 64)).astype(np.float32)
+    younger = round_to("BF16", older + rng.laplace(0, 2e-5, older.shape).astype(np.float32))
+    values = (np.stack([older, younger]),)
+    keys = (TensorKey("up", 0),)
+    pool = Pool(("fine", "coarse"), keys, values, ("F32", "BF16"))
+    told = lattice_odds(pool, "fine", "coarse")
+    assert told == pytest.approx(lattice_log_odds([older], [younger], "BF16"))
+    assert told > 3
+    assert lattice_odds(pool, "coarse", "fine") == -told
+    assert lattice_odds(Pool(pool.ids, keys, values, ("BF16", "BF16")), "fine", "coarse") == 0
+    alike = Pool(pool.ids, keys, values, ("BF16", "BF16"))
+    step = StepOdds(pool, {}).log_odds("fine", "coarse")
+    assert step > StepOdds(alike, {}).log_odds("fine", "coarse") + 2

@@ -29,6 +29,7 @@ from benchmarks.zoo.calibrating import measure_calibration
 from benchmarks.zoo.fingerprints import read_zoo
 from benchmarks.zoo.labels import Label, read_labels
 from lineage.infer.assemble import Inference, infer_lineage
+from lineage.infer.equal_copies import equal_copies
 from lineage.infer.geometry import Pool, make_pool
 from lineage.infer.quantised import dequantised, is_quantised
 from lineage.infer.reconcile import reconcile
@@ -261,7 +262,22 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
     }
     tied = {edge.child for edge in edges if edge.grade is Grade.TIE} & single
     decided = {edge.child for edge in edges if edge.grade in (Grade.PROVED, Grade.INFERRED)}
-    merges = result.merges["all"]
+    merges, up_to_copies = result.merges["all"], result.merges_up_to_copies["all"]
+    alike = equal_copies(found.findings)
+    of_equals = {
+        finding.child
+        for finding in found.findings
+        if finding.child in tied
+        and (
+            finding.child in alike
+            or set(finding.ties) <= alike.get(finding.parents[0].parent, frozenset())
+        )
+    }
+    told = [
+        (finding.rank, truth.models[finding.child].rank)
+        for finding in found.findings
+        if finding.kind is Kind.LORA_MERGED and finding.rank and finding.child in truth.models
+    ]
     return {
         "parents": {
             "precision": _counted(parents.precision),
@@ -270,6 +286,7 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
             "precision_up_to_copies": _counted(parents.precision_up_to_copies),
             "recall_up_to_copies": _counted(parents.recall_up_to_copies),
             "ties": _rate(len(tied), len(single)),
+            "ties_of_equal_copies": _rate(len(of_equals), len(single)),
             "ties_with_true_parent": _counted(parents.ties),
             "by_kind": _by_kind(ground, edges),
             "wrong": [{"child": child, "said": said} for child, said in parents.wrong],
@@ -286,6 +303,8 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
             "n": merges.n,
             "f1": _number(merges.f1),
             "exact_sets": _rate(merges.exact, merges.n),
+            "f1_up_to_copies": _number(up_to_copies.f1),
+            "exact_sets_up_to_copies": _rate(up_to_copies.exact, up_to_copies.n),
             "methods": _counted(result.methods),
             "coefficient_error": _coefficient_errors(ground, found, edges),
             "by_method": {
@@ -296,6 +315,7 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
         "gguf_sources": _sources(ground, edges),
         "layer_maps": _counted(result.layer_maps),
         "lora_ranks": _counted(result.ranks),
+        "lora_ranks_told": _rate(sum(said == true for said, true in told), len(told)),
         "grades": dict(Counter(str(finding.grade) for finding in found.findings)),
     }
 

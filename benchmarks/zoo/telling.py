@@ -67,6 +67,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "  up to copies: precision", _rate(parents["precision_up_to_copies"])
     yield "  up to copies: recall", _rate(parents["recall_up_to_copies"])
     yield "ties", _rate(parents["ties"])
+    yield "ties of equal copies only", _rate(parents["ties_of_equal_copies"])
     yield "ties that hold the parent", _rate(parents["ties_with_true_parent"])
     yield "  nearest by cosine", _rate(rules["nearest_by_cosine_parent"])
     yield "  tree by distance and kurtosis", _rate(rules["kurtosis_tree_parent"])
@@ -75,6 +76,9 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "kind", _rate(lineage["kinds"]["right"])
     yield "merge parents: F1", "–" if merges["f1"] is None else f"{merges['f1']:.3f}"
     yield "merge parents: exact sets", _rate(merges["exact_sets"])
+    if merges["f1_up_to_copies"] is not None:
+        exact = _rate(merges["exact_sets_up_to_copies"])
+        yield "  up to copies: F1, exact sets", f"{merges['f1_up_to_copies']:.3f}, {exact}"
     yield "  non-negative least squares, base known", _rate(rules["least_squares_merges"])
     yield (
         "  the same, without copies, merges and descendants",
@@ -87,6 +91,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "GGUF source", _rate(lineage["gguf_sources"])
     yield "layer maps exact", _rate(lineage["layer_maps"])
     yield "adapter ranks exact", _rate(lineage["lora_ranks"])
+    yield "adapter ranks that were told, exact", _rate(lineage["lora_ranks_told"])
 
 
 def _rate(rate: Mapping[str, Any]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import networkx as nx
 
-from lineage.model import Finding, Grade, Kind
+from lineage.model import Evidence, Finding, Grade, Kind
 
 __all__ = ["equal_copies", "tie_equal_parents"]
 
@@ -39,7 +39,8 @@ def tie_equal_parents(findings: Sequence[Finding]) -> list[Finding]:
     A single parent that has equal copies becomes a tie of all of them, the one that was named
     first. Of copies whose order nothing tells, one was taken for the original: it may be a copy
     itself, and each copy may be what was made of the original's parent. Merges, whose recipes name
-    every parent once, stay as they are, and so do findings that list ties already.
+    every parent once, stay as they are and say whose copies could take a parent's place
+    (``equal_parent``). Findings that list ties already stay as they are.
     """
     alike = equal_copies(findings)
     by_child = {finding.child: finding for finding in findings}
@@ -75,6 +76,9 @@ def _is_placed(finding: Finding) -> bool:
 
 
 def _tied(finding: Finding, alike: Mapping[str, frozenset[str]]) -> Finding:
+    if len(finding.parents) > 1:
+        facts = tuple(_equal_parents(finding, alike))
+        return replace(finding, evidence=(*finding.evidence, *facts)) if facts else finding
     if not _is_placed(finding):
         return finding
     parent = finding.parents[0].parent
@@ -83,6 +87,15 @@ def _tied(finding: Finding, alike: Mapping[str, frozenset[str]]) -> Finding:
         return finding
     ties = (parent, *others)
     return replace(finding, grade=Grade.TIE, ties=ties, note=_also(finding.note, _EQUAL))
+
+
+def _equal_parents(finding: Finding, alike: Mapping[str, frozenset[str]]) -> Iterator[Evidence]:
+    for share in finding.parents:
+        others = sorted(alike.get(share.parent, frozenset()) - {share.parent, finding.child})
+        if others:
+            listed = ", ".join(others)
+            told = f"{listed} has the words of {share.parent}, and may as well be the parent"
+            yield Evidence("equal_parent", float(len(others)), told)
 
 
 def _also(note: str, more: str) -> str:

@@ -18,6 +18,7 @@ from lineage.infer.layers import expert_origin, layer_digests, similar_layers
 from lineage.infer.merges import fit_mixture
 from lineage.infer.quantised import dequantised, is_quantised, replay_codes
 from lineage.infer.relatedness import test_pair
+from lineage.infer.rooting import lattice_odds
 from lineage.infer.rounding import rounding_arrow
 from lineage.infer.side_by_side import (
     MATCHED_ROLES,
@@ -67,6 +68,11 @@ class Direction:
     rounding_log_odds
         What these counts say; positive where the parent is the older
         (:mod:`lineage.infer.rounding`). 0: nothing.
+    lattice_log_odds
+        What the finer of two number types says, with the same sign (:mod:`lineage.infer.lattice`).
+        0: nothing.
+    embedding_growth
+        Cosine of the embedding's step with where it stood; training carries it away from 0.
     """
 
     arrow: float | None
@@ -75,6 +81,8 @@ class Direction:
     n_left: int
     n_entered: int
     rounding_log_odds: float
+    lattice_log_odds: float
+    embedding_growth: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +346,8 @@ def _direction(child: Fingerprint, parent: Fingerprint) -> Direction | None:
         rounded.n_left,
         rounded.n_entered,
         rounded.log_odds,
+        lattice_odds(pool, parent.repo_id, child.repo_id),
+        pool.embedding_growth(child.repo_id, parent.repo_id),
     )
 
 

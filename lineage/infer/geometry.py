@@ -39,6 +39,8 @@ PARALLEL = 1.2
 """Whole over whitened share from which a change is shared by parallel training, not inherited."""
 _FEED_FORWARD = frozenset({"gate", "up", "down"})
 _COARSE = frozenset({"BF16", "F16"})
+_FINENESS = ("BF16", "F16", "F32")
+_EMBEDDING = "embed"
 _REMOVED_SHARE = 1 / 2
 """Of singular directions, where many changes are fitted at once."""
 _REMOVED_OF_ONE = 0.7
@@ -79,6 +81,15 @@ class Pool:
         coarse = named & _COARSE
         return coarse.pop() if len(coarse) == 1 else "F32"
 
+    def finer(self, a: str, b: str) -> str | None:
+        """That of two models whose number type tells more neighbouring values apart, or None."""
+        if not self.dtypes:
+            return None
+        kinds = {name: self.dtypes[self.ids.index(name)] for name in (a, b)}
+        if not all(kind in _FINENESS for kind in kinds.values()) or kinds[a] == kinds[b]:
+            return None
+        return max(kinds, key=lambda name: _FINENESS.index(kinds[name]))
+
     @cached_property
     def gram(self) -> F64:
         """Raw inner products per tensor: tensors × models × models, float64."""
@@ -117,6 +128,40 @@ class Pool:
             return np.asarray(
                 np.sqrt(n_tensors / max(1, n_tensors - 1) * scatter) / self.squared_distance
             )
+
+    def feed_forward_arrow(self, child: str, parent: str) -> tuple[float, float]:
+        """The arrow of feed-forward matrices alone, and its standard error over matrices.
+
+        Attention outputs and values shrink under training as often as they grow, and hide it.
+        Layouts without feed-forward matrices are asked for all their tensors. NaN where nothing
+        differs.
+        """
+        c, p = self.ids.index(child), self.ids.index(parent)
+        asked = [i for i, key in enumerate(self.keys) if key.role in self._arrow_roles]
+        gram = self.gram[asked]
+        along = gram[:, c, p] - gram[:, p, p]
+        moved = gram[:, c, c] + gram[:, p, p] - 2 * gram[:, c, p]
+        total = float(moved.sum())
+        if not total > 0:
+            return float("nan"), float("nan")
+        arrow = float(along.sum()) / total
+        scatter = float(((along - arrow * moved) ** 2).sum())
+        return arrow, math.sqrt(len(asked) / max(1, len(asked) - 1) * scatter) / total
+
+    def embedding_growth(self, child: str, parent: str) -> float:
+        """Cosine of an embedding's step with the mean of where it began and where it ended.
+
+        It is ``(‖C‖² − ‖P‖²) / (‖C−P‖·‖C+P‖)`` over the rows of tokens, which training carries away
+        from the origin; 0 where nothing differs or no embedding is shared. Swapping the two
+        changes the sign.
+        """
+        c, p = self.ids.index(child), self.ids.index(parent)
+        asked = [i for i, key in enumerate(self.keys) if key.role == _EMBEDDING]
+        after, before, both = (
+            float(self.gram[asked, a, b].sum()) for a, b in ((c, c), (p, p), (c, p))
+        )
+        lengths = max(0.0, after + before - 2 * both) * max(0.0, after + before + 2 * both)
+        return (after - before) / math.sqrt(lengths) if lengths > 0 else 0.0
 
     def growth(self, child: str, parent: str) -> float:
         """How clearly feed-forward matrices grew from `parent` to `child`, from −1 to 1.

@@ -62,7 +62,8 @@ class ParentSet:
 def parent_sets(pool: Pool, child: str, candidates: Sequence[str]) -> tuple[ParentSet, ...]:
     """The best set of every size up to :data:`MAX_MEMBERS`, smallest first.
 
-    The nearest alone where no second takes anything away: a child of one parent, among siblings.
+    The nearest alone where no second and third take anything away: a child of one parent, among
+    siblings.
 
     Parameters
     ----------
@@ -75,7 +76,9 @@ def parent_sets(pool: Pool, child: str, candidates: Sequence[str]) -> tuple[Pare
     found = [search.nearest()]
     starts = search.pairs()
     if starts and search.left(starts[0]) > FLAT * search.left(found[0]):
-        starts = []
+        # A second may take nothing away without the base of both.
+        third = min((search.left(search.grown(pair)) for pair in starts), default=np.inf)
+        starts = starts if third <= FLAT**2 * search.left(found[0]) else []
     while starts and len(found) < MAX_MEMBERS:
         found.append(starts[0])
         if len(found) == len(search.names):

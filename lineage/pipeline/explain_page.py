@@ -153,6 +153,13 @@ def _direction(report: ExplainReport) -> list[str]:
                 f"{direction.n_left:,} words left powers of two downwards, {direction.n_entered:,} "
                 f"came up to them (log-odds {_signed(direction.rounding_log_odds)})"
             )
+        if direction.lattice_log_odds:
+            told.append(
+                "the finer of the two number types tells which was rounded from which (log-odds "
+                f"{_signed(direction.lattice_log_odds)})"
+            )
+        if direction.embedding_growth:
+            told.append(f"the embedding grew by a cosine of {direction.embedding_growth:+.3f}")
     return ["; ".join(told)] if told else []
 
 

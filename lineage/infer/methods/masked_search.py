@@ -31,6 +31,7 @@ _QUICK_PARENTS = 5
 _WORDS = 3_000
 _FINAL_WORDS = 12_000
 _TYPICAL_KEEP = 0.6
+_SELDOM_KEPT = 0.1
 _LEAST_START = 0.02
 _LEAST_SCORE = 4.0
 _HOPEFUL = 0.9
@@ -45,6 +46,9 @@ _N_BASES_SEARCHED = 3
 _N_TRIED = 2
 _N_REFUSED = 4
 _SOME_SMALLEST = 2
+_N_EXCHANGES = 4
+_ALIKE = 0.5
+"""Cosine of two changes from which one model may stand in for the other."""
 _CENTRAL = 0.5
 """Share of the base's slant below which the child is the centre; train families: .93 and more."""
 _RULES = ((Rule.SUM, False), (Rule.ELECTED, False), (Rule.MEAN, False), (Rule.MEAN, True))
@@ -79,12 +83,13 @@ def find_masked(
     candidates
         Possible parents beside those.
     """
-    members = _sure(sets)
-    if len(members) < 2:
+    sure = _sure(sets)
+    if sure is None:
         return None
+    members = sure.members
     tried: list[tuple[float, str, Rule, bool]] = []
     unmasked = -np.inf
-    for base in _likely_bases(pool, child, members, candidates):
+    for base in _likely_bases(pool, child, sets, candidates):
         parents = [name for name in members if name != base]
         changes = changes_from(pool, child, base, parents, dtype, _QUICK_WORDS)
         changes = changes.of(_largest(changes, _QUICK_PARENTS))
@@ -107,17 +112,18 @@ def find_masked(
         names = tuple(name for name in everyone if name not in (base, child))
         changes = changes_from(pool, child, base, names, dtype, _WORDS)
         search = _Search(base, names, changes, *first[base])
-        sure = [names.index(name) for name in members if name != base]
-        search.begin([sure[i] for i in _largest(changes.of(sure), _QUICK_PARENTS)])
-        while search.grow():
-            pass
-        search.shrink()
-        if len(search.chosen) > 1 and search.fit.coefficients.min() > 0:
+        known = [names.index(name) for name in members if name != base]
+        search.begin([known[i] for i in _largest(changes.of(known), _QUICK_PARENTS)])
+        search.settle()
+        if search.is_sound:
             searches.append(search)
     if not searches:
         return None
     best = max(searches, key=lambda search: search.fit.log_likelihood)
-    if best.fit.explained < _HOPEFUL or _is_in_the_middle(pool, child, best):
+    best.exchange()
+    best.thin_out()
+    best.settle()
+    if not best.is_sound or best.fit.explained < _HOPEFUL or _is_in_the_middle(pool, child, best):
         return None
     return _merge(pool, child, dtype, best)
 
@@ -177,12 +183,33 @@ class _Search:
     refused: set[int] = field(default_factory=set)
     fit: MaskFit = field(init=False)
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether several parents were found, none of which is taken away."""
+        return len(self.chosen) > 1 and bool(self.fit.coefficients.min() > 0)
+
     def begin(self, chosen: list[int]) -> None:
         """Fit a first set of parents."""
         self.chosen = chosen
         part = self.changes.of(chosen)
         start = np.maximum(part.least_squares(), _LEAST_START) / _TYPICAL_KEEP
         self.fit = fit_masks(part, self.rule, self.rescaled, start, n_last=3)
+        self.thin_out()
+
+    def thin_out(self) -> None:
+        """Ask of every parent whether its change was kept seldom, and is the larger where it was.
+
+        Far from there expectation and maximisation do not find it: they end where little is kept
+        and what is kept is small.
+        """
+        for place, i in enumerate(self.chosen):
+            curves, start = self.fit.curves.copy(), self.fit.coefficients[0].copy()
+            curves[place] = _SELDOM_KEPT
+            start[place] = self.changes.of([i]).least_squares()[0] / _SELDOM_KEPT
+            part = self.changes.of(self.chosen)
+            fit = fit_masks(part, self.rule, self.rescaled, start, n_last=3, curves=curves)
+            if self._lost(fit) < -_WORTH and fit.coefficients.min() > 0:
+                self.fit = fit
 
     def fitted(self, which: list[int], rule: Rule, rescaled: bool) -> MaskFit:
         """A fit of other parents that begins where the present one stands."""
@@ -198,6 +225,13 @@ class _Search:
                 if rule is not Rule.MEAN:
                     start[place] = self.fit.coefficients[0, known]
         return fit_masks(part, rule, rescaled, start, n_last=3, curves=curves)
+
+    def settle(self) -> None:
+        """Add parents while the likelihood asks for it, then take out those it does not miss."""
+        self.refused.clear()
+        while self.grow():
+            pass
+        self.shrink()
 
     def grow(self) -> bool:
         """Try the relatives that what is left leans to most; False when there is none left."""
@@ -219,6 +253,30 @@ class _Search:
         self.fit, self.rule, self.rescaled = fit, fit.rule, fit.rescaled
         return True
 
+    def exchange(self) -> None:
+        """Put near relatives in the place of parents where that is likelier.
+
+        What was made from a parent, or what it was made from, stands in for it: then nothing that
+        is left leans to the parent, and nothing is won by adding it.
+        """
+        steps = self.changes.parents / self.changes.unit
+        lengths = np.linalg.norm(steps, axis=1)
+        alike = np.abs(steps @ steps.T) / np.maximum(np.outer(lengths, lengths), 1e-300)
+        for _ in range(_N_EXCHANGES):
+            outside = np.ones(len(steps), bool)
+            outside[self.chosen] = False
+            moves = [
+                [new if i == old else i for i in self.chosen]
+                for old in self.chosen
+                for new in map(int, np.argsort(-alike[old] * outside)[:_N_TRIED])
+                if outside[new] and alike[old, new] > _ALIKE
+            ]
+            fits = [(self.fitted(which, self.rule, self.rescaled), which) for which in moves]
+            fit, which = max(fits, key=lambda one: one[0].log_likelihood, default=(self.fit, []))
+            if not which or self._lost(fit) > -_WORTH:
+                return
+            self.chosen, self.fit = which, fit
+
     def shrink(self) -> None:
         """Take out parents that the likelihood does not miss, the smallest first."""
         while len(self.chosen) > 1:
@@ -239,12 +297,12 @@ class _Search:
         return (self.fit.log_likelihood - fit.log_likelihood) * len(self.changes.child)
 
 
-def _sure(sets: Sequence[ParentSet]) -> tuple[str, ...]:
-    """The members that least squares is sure of: more of them take away next to nothing."""
+def _sure(sets: Sequence[ParentSet]) -> ParentSet | None:
+    """The two or more that least squares is sure of: others take away next to nothing."""
     for smaller, larger in pairwise(sets[1:]):
         if larger.left > FLAT * smaller.left:
-            return smaller.members
-    return sets[-1].members if len(sets) > 1 else ()
+            return smaller
+    return sets[-1] if len(sets) > 1 else None
 
 
 def _largest(changes: Changes, n: int) -> list[int]:
@@ -255,12 +313,20 @@ def _largest(changes: Changes, n: int) -> list[int]:
 
 
 def _likely_bases(
-    pool: Pool, child: str, members: Sequence[str], candidates: Sequence[str]
+    pool: Pool, child: str, sets: Sequence[ParentSet], candidates: Sequence[str]
 ) -> tuple[str, ...]:
-    """Who may be the base: whose words the child kept most often, and who is in the middle.
+    """Who may be the base: whose words the child kept most often, who is in the middle, and so on.
 
-    The base is the centre of a star, whether least squares sees it or not.
+    The base is the centre of a star, whether least squares sees it or not, and most often of all
+    that is known. Where weights add up to more than one, it is what least squares takes away, and
+    where they do not, what it adds next.
     """
+    sure = _sure(sets)
+    if sure is None:
+        return ()
+    members = sure.members
+    taken = [name for name, share in zip(members, sure.shares, strict=True) if share < 0]
+    added = [name for one in sets[len(members) : len(members) + 1] for name in one.members]
     names = tuple(dict.fromkeys((*members, *candidates)))
     index = [pool.ids.index(name) for name in names]
     c = pool.ids.index(child)
@@ -270,6 +336,9 @@ def _likely_bases(
     }
     apart = pool.squared_distance[:, [pool.ids.index(name) for name in members]].sum(axis=1)
     central = sorted(names, key=lambda name: float(apart[pool.ids.index(name)]))
+    to_others = np.median(pool.squared_distance[np.ix_(index, index)], axis=1)
+    middle = [names[i] for i in np.argsort(to_others)[:_N_BASES]]
     most_kept = sorted(names, key=lambda name: -kept[name])
     inside = [name for name in central if name in members]
-    return tuple(dict.fromkeys((*most_kept[:_N_BASES], *central[:_N_BASES], *inside[:1])))
+    likely = (*most_kept[:_N_BASES], *central[:_N_BASES], *inside[:1], *middle, *taken, *added)
+    return tuple(dict.fromkeys(likely))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ from lineage.model import Evidence, Finding, Grade, Kind, ParentShare
 __all__ = ["settle_merges"]
 
 _PROVED_REPLAY = 0.99
+_FEWER_MISSED = 0.1
+"""Of the words that the best single model misses, what an inferred recipe may miss at most."""
 _TRIED_BASES = 3
 _MOST_SEARCHED = 3
 """Parents up to which a grid of round weights is searched."""
@@ -59,14 +62,20 @@ _EXPLAINED = 0.94
 _RATIO_ERROR = 0.02
 """A tensor's own ratio of what was kept to what was dropped scatters by about so much."""
 _N_ERRORS = 1.96
+_NEARLY_REPLAYED = "the recipe gives nearly all words: verify it"
 _ABOUT_THAT_DENSITY = "the densities are told to about a hundredth: verify the recipe"
 
 
 def settle_merges(family: OpenFamily, pool: Pool) -> None:
     """Settle merges that a recipe, masks, or free coefficients per tensor reproduce."""
     able = [name for name in pool.ids if _can_be_mixed(pool, name)]
-    for settle in (_weighted_sum, _weighted_sum_of_plain, _word_by_word, _spanned, _masked):
-        found = _settle_by(settle, family, pool, able, able)
+    inside_out: set[str] = set()
+    for settle in (_weighted_sum, _weighted_sum_of_plain, _word_by_word, _spanned):
+        inside_out |= _settle_by(settle, family, pool, able, able).inside_out
+    # A parent is its merge less the others: only what is still open now is such a sum.
+    for settle in (_weighted_sum, _weighted_sum_of_plain):
+        _settle_by(settle, family, pool, able, sorted(inside_out), inside_out_too=True)
+    found = _settle_by(_masked, family, pool, able, able).settled
     if not found:
         return
     # Merges that were found last stood among the candidates of what was asked before them.
@@ -82,30 +91,36 @@ def settle_merges(family: OpenFamily, pool: Pool) -> None:
 Settle = Callable[[OpenFamily, Pool, str, Sequence[str]], Finding | None]
 
 
+class _Round(NamedTuple):
+    """Who was settled by one question, and who is a sum with a negative weight."""
+
+    settled: set[str]
+    inside_out: set[str]
+
+
 def _settle_by(
-    settle: Settle, family: OpenFamily, pool: Pool, able: Sequence[str], asked: Sequence[str]
-) -> set[str]:
-    """Settle the models asked that are open still, in one way; those that were."""
-    found: set[str] = set()
-    inside_out: list[str] = []
+    settle: Settle,
+    family: OpenFamily,
+    pool: Pool,
+    able: Sequence[str],
+    asked: Sequence[str],
+    *,
+    inside_out_too: bool = False,
+) -> _Round:
+    """Settle the models asked that are open still, in one way."""
+    done = _Round(set(), set())
     for child in asked:
         if child in family.findings:
             continue
         finding = settle(family, pool, child, _candidates(family, able, child))
         if finding is None:
             continue
-        # A parent is its merge less the others: only what is still open then is such a sum.
-        if min(share.weight for share in finding.parents) < 0:
-            inside_out.append(child)
+        if min(share.weight for share in finding.parents) < 0 and not inside_out_too:
+            done.inside_out.add(child)
         else:
             family.settle(finding)
-            found.add(child)
-    for child in inside_out:
-        finding = settle(family, pool, child, _candidates(family, able, child))
-        if finding is not None:
-            family.settle(finding)
-            found.add(child)
-    return found
+            done.settled.add(child)
+    return done
 
 
 def _offered(pool: Pool, child: str, candidates: Sequence[str]) -> set[str]:
@@ -327,6 +342,10 @@ def _word_by_word(
     found = _deterministic(pool, child, dtype, sets)
     if found is not None and found.match >= _PROVED_REPLAY:
         return _proved(child, found, (_replayed_fact(found),))
+    single = best_single_match(pool, child, candidates, dtype)
+    if found is not None and 1 - found.match < _FEWER_MISSED * (1 - single):
+        proved = _proved(child, found, (_replayed_fact(found),))
+        return replace(proved, grade=Grade.INFERRED, note=_NEARLY_REPLAYED)
     return _chosen_words(pool, child, sets[1].members)
 
 
@@ -391,10 +410,14 @@ def _sets(
 
 def _deterministic(pool: Pool, child: str, dtype: str, sets: Sequence[ParentSet]) -> Replay | None:
     """The best recipe without free masks over the sets that least squares offers."""
-    pair = sets[1].members
+    # What decides word by word is no sum: the best pair of a sum may hold one of the two only.
+    pairs = dict.fromkeys(
+        tuple(sorted(pair)) for one in sets[1:3] for pair in combinations(one.members, 2)
+    )
     tried = [
-        replay_nearswap(pool, child, dtype, pair),
-        replay_arcee_fusion(pool, child, dtype, pair),
+        replay(pool, child, dtype, pair)
+        for pair in pairs
+        for replay in (replay_nearswap, replay_arcee_fusion)
     ]
     for smaller, chosen in pairwise(sets[1:]):
         if min(sorted(chosen.shares)[1:]) > 0:

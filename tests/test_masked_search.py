@@ -1,0 +1,87 @@
+"""Which relatives a masked merge was made of: simulated merges that least squares cannot see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lineage.infer.geometry import Pool
+from lineage.infer.methods.masked_search import MaskedMerge, find_masked
+from lineage.infer.parent_sets import parent_sets
+from lineage.weights.encodings import round_to
+from lineage.weights.roles import TensorKey
+
+N_MATRICES, SIDE = 6, 96
+
+Weights = np.ndarray
+
+
+def moved(start: Weights, size: float, rng: np.random.Generator) -> Weights:
+    step = size * rng.standard_normal(start.shape)
+    return np.asarray(round_to("BF16", (start + 0.02 * step).astype(np.float32)))
+
+
+def star(n: int, size: float, seed: int) -> dict[str, Weights]:
+    """A base and models that were trained from it, each on its own."""
+    rng = np.random.default_rng(seed)
+    base = np.zeros((N_MATRICES, SIDE, SIDE), np.float32)
+    models = {"base": moved(base, 1.0, rng)}
+    models.update({f"m{i}": moved(models["base"], size, rng) for i in range(n)})
+    return models
+
+
+def dare(models: dict[str, Weights], recipe: dict[str, tuple[float, float]], seed: int) -> Weights:
+    """Changes dropped at random, what is kept scaled up, weighted and summed on the base."""
+    rng = np.random.default_rng(seed)
+    merged = models["base"].astype(np.float64)
+    for name, (weight, density) in recipe.items():
+        kept = rng.random(merged.shape) < density
+        merged = merged + weight / density * kept * (models[name] - models["base"])
+    return np.asarray(round_to("F16", merged.astype(np.float32)))
+
+
+def found(models: dict[str, Weights], child: Weights) -> MaskedMerge | None:
+    everyone = models | {"child": child}
+    pool = Pool(
+        tuple(everyone),
+        tuple(TensorKey("up", layer) for layer in range(N_MATRICES)),
+        tuple(np.stack([one[layer] for one in everyone.values()]) for layer in range(N_MATRICES)),
+    )
+    names = list(models)
+    return find_masked(pool, "child", "F16", parent_sets(pool, "child", names), names)
+
+
+def test_a_base_that_least_squares_takes_away_is_found():
+    """Weights that add up to more than two, one of them far above the others."""
+    models = star(9, 0.01, 1)
+    recipe = {"m0": (1.0, 0.4), "m1": (0.4, 0.8), "m2": (0.3, 0.8), "m3": (0.2, 0.5)}
+    merge = found(models, dare(models, recipe, 2))
+    assert merge is not None
+    assert (merge.base, set(merge.parents)) == ("base", set(recipe))
+
+
+def test_a_child_of_a_parent_gives_way_to_the_parent():
+    models = star(5, 0.01, 3)
+    rng = np.random.default_rng(4)
+    models |= {f"child of m{i}": moved(models[f"m{i}"], 0.002, rng) for i in range(3)}
+    recipe = {"m0": (0.5, 0.5), "m1": (0.2, 0.9), "m2": (0.4, 0.5)}
+    merge = found(models, dare(models, recipe, 5))
+    assert merge is not None
+    assert set(merge.parents) == set(recipe)
+
+
+def test_a_change_that_was_kept_seldom_is_found_at_its_true_size():
+    models = star(7, 0.01, 6)
+    recipe = {"m0": (0.5, 0.06), "m1": (0.2, 0.5), "m2": (0.4, 0.9)}
+    merge = found(models, dare(models, recipe, 7))
+    assert merge is not None
+    assert set(merge.parents) == set(recipe)
+    size = dict(zip(merge.parents, merge.fit.coefficients.mean(axis=0), strict=True))
+    for name, (weight, density) in recipe.items():
+        assert size[name] == pytest.approx(weight / density, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_only_trained_is_no_masked_merge(seed):
+    models = star(6, 0.01, seed)
+    assert found(models, moved(models["m0"], 0.01, np.random.default_rng(99))) is None
