@@ -505,8 +505,11 @@ class _Pedigree:
         if not np.isfinite(beta) or not np.isfinite(error):
             return False
         whole = carried.whole_share(child)
-        if error <= _MAX_ERROR and _LEAST_SHARE <= beta <= _LARGEST_SHARE:
-            return not (error > _SURE_ERROR and whole > PARALLEL * beta)
+        is_whole = _LEAST_SHARE <= beta <= _LARGEST_SHARE
+        if error <= _MAX_ERROR and whole > PARALLEL * beta:
+            return is_whole and error <= _SURE_ERROR
+        if error <= _MAX_ERROR and is_whole:
+            return True
         if error <= _ASTRAY_ERROR and _ASTRAY_SHARE <= beta < 1 and whole <= _ASTRAY * beta:
             return True
         slack = _N_ERRORS * error

@@ -138,9 +138,9 @@ class Pool:
         """
         c, p = self.ids.index(child), self.ids.index(parent)
         asked = [i for i, key in enumerate(self.keys) if key.role in self._arrow_roles]
-        gram = self.gram[asked]
-        along = gram[:, c, p] - gram[:, p, p]
-        moved = gram[:, c, c] + gram[:, p, p] - 2 * gram[:, c, p]
+        both, after, before = (self.gram[asked, i, j] for i, j in ((c, p), (c, c), (p, p)))
+        along = both - before
+        moved = after + before - 2 * both
         total = float(moved.sum())
         if not total > 0:
             return float("nan"), float("nan")

@@ -42,6 +42,7 @@ _WORTH = 15.0
 """Log-likelihood over all words that one more parent must win."""
 _MAX_PARENTS = 8
 _N_BASES = 3
+_N_BASES_TRIED = 6
 _N_BASES_SEARCHED = 3
 _N_TRIED = 2
 _N_REFUSED = 4
@@ -52,6 +53,7 @@ _ALIKE = 0.5
 _CENTRAL = 0.5
 """Share of the base's slant below which the child is the centre; train families: .93 and more."""
 _RULES = ((Rule.SUM, False), (Rule.ELECTED, False), (Rule.MEAN, False), (Rule.MEAN, True))
+_FIRST_RULES = ((Rule.SUM, False), (Rule.MEAN, False))
 
 
 @dataclass(frozen=True)
@@ -87,31 +89,13 @@ def find_masked(
     if sure is None:
         return None
     members = sure.members
-    tried: list[tuple[float, str, Rule, bool]] = []
-    unmasked = -np.inf
-    for base in _likely_bases(pool, child, sets, candidates):
-        parents = [name for name in members if name != base]
-        changes = changes_from(pool, child, base, parents, dtype, _QUICK_WORDS)
-        changes = changes.of(_largest(changes, _QUICK_PARENTS))
-        start = np.maximum(changes.least_squares(), _LEAST_START)
-        plain = fit_masks(changes, Rule.SUM, False, start, masked=False, n_last=2)
-        unmasked = max(unmasked, plain.log_likelihood)
-        for rule, rescaled in _RULES if len(start) > 1 else _RULES[:1]:
-            fit = fit_masks(changes, rule, rescaled, start / _TYPICAL_KEEP, n_last=2)
-            # Seen from a wrong base, the true one is taken away.
-            if fit.coefficients.min() > 0:
-                tried.append((fit.log_likelihood, base, rule, rescaled))
-    tried.sort(key=lambda one: -one[0])
-    if not tried or tried[0][0] < unmasked + _LEAST_GAIN:
-        return None
-    first = {base: (rule, rescaled) for _, base, rule, rescaled in reversed(tried)}
-    bases = list(dict.fromkeys(base for _, base, _, _ in tried))[:_N_BASES_SEARCHED]
+    starts = _starts(pool, child, dtype, members, _likely_bases(pool, child, sets, candidates))
     everyone = dict.fromkeys((*sets[-1].members, *candidates))
     searches = []
-    for base in bases:
+    for base, rule, rescaled in starts:
         names = tuple(name for name in everyone if name not in (base, child))
         changes = changes_from(pool, child, base, names, dtype, _WORDS)
-        search = _Search(base, names, changes, *first[base])
+        search = _Search(base, names, changes, rule, rescaled)
         known = [names.index(name) for name in members if name != base]
         search.begin([known[i] for i in _largest(changes.of(known), _QUICK_PARENTS)])
         search.settle()
@@ -126,6 +110,41 @@ def find_masked(
     if not best.is_sound or best.fit.explained < _HOPEFUL or _is_in_the_middle(pool, child, best):
         return None
     return _merge(pool, child, dtype, best)
+
+
+def _starts(
+    pool: Pool, child: str, dtype: str, members: Sequence[str], bases: Sequence[str]
+) -> list[tuple[str, Rule, bool]]:
+    """The likeliest bases with their likeliest rules, on few words; none where noise does as well.
+
+    All bases are tried with a plain sum and a plain mean, those that do best with every rule.
+    """
+    unmasked = -np.inf
+    asked: list[tuple[str, Changes, F64, list[MaskFit]]] = []
+    for base in bases:
+        parents = [name for name in members if name != base]
+        changes = changes_from(pool, child, base, parents, dtype, _QUICK_WORDS)
+        changes = changes.of(_largest(changes, _QUICK_PARENTS))
+        start = np.maximum(changes.least_squares(), _LEAST_START)
+        plain = fit_masks(changes, Rule.SUM, False, start, masked=False, n_last=2)
+        unmasked = max(unmasked, plain.log_likelihood)
+        start = start / _TYPICAL_KEEP
+        firsts = _FIRST_RULES if len(start) > 1 else _FIRST_RULES[:1]
+        fits = [fit_masks(changes, *rule, start, n_last=2) for rule in firsts]
+        asked.append((base, changes, start, fits))
+    asked.sort(key=lambda one: -max(fit.log_likelihood for fit in one[3]))
+    tried: list[tuple[float, str, Rule, bool]] = []
+    for base, changes, start, fits in asked[:_N_BASES_TRIED]:
+        rules = [rule for rule in _RULES if rule not in _FIRST_RULES] if len(start) > 1 else []
+        for fit in (*fits, *(fit_masks(changes, *rule, start, n_last=2) for rule in rules)):
+            # Seen from a wrong base, the true one is taken away.
+            if fit.coefficients.min() > 0:
+                tried.append((fit.log_likelihood, base, fit.rule, fit.rescaled))
+    tried.sort(key=lambda one: -one[0])
+    if not tried or tried[0][0] < unmasked + _LEAST_GAIN:
+        return []
+    best = {base: (base, rule, rescaled) for _, base, rule, rescaled in reversed(tried)}
+    return [best[base] for base in dict.fromkeys(one[1] for one in tried)][:_N_BASES_SEARCHED]
 
 
 def _is_in_the_middle(pool: Pool, child: str, search: _Search) -> bool:
