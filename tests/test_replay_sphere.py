@@ -191,6 +191,12 @@ def test_zeros_stay_zero_and_equal_parents_stay_what_they_are(merge):
     assert np.allclose(merge(np.stack([one, one])), one, rtol=0.01)
 
 
+def test_in_half_precision_what_did_not_change_has_no_direction():
+    """Merge tools divide zero by zero there, too: such words match nothing, and nothing fails."""
+    some = np.stack([np.zeros((4, 5), np.float32), np.ones((4, 5), np.float32)])
+    assert np.isnan(multislerp(some, [0.5, 0.5], "F16")).all()
+
+
 # ---- lists of anchors ------------------------------------------------------------------------
 
 

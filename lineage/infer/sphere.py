@@ -169,7 +169,9 @@ def multislerp(parents: F32, weights: Sequence[float], dtype: str) -> F32:
     shares = round_to(dtype, raw / _total(raw, dtype))
     eps = np.float32(_MULTISLERP_EPS)
     lengths = np.array([_norm(vector, dtype) for vector in flat], np.float32)
-    units = round_to(dtype, flat / round_to(dtype, lengths + eps)[:, None])
+    # In half precision eps is 0, and what did not change has no direction: NaN, as merge tools say.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        units = round_to(dtype, flat / round_to(dtype, lengths + eps)[:, None])
     mean = _weighted_sum(units, shares, dtype)
     length = _norm(mean, dtype)
     if length < eps:
