@@ -103,6 +103,33 @@ def test_the_rank_and_the_target_modules_of_a_merged_adapter_are_exact(rank, rol
     assert f"rank {rank}" in found.evidence[0].text
 
 
+def test_a_matrix_beside_the_layers_may_be_a_target():
+    """As the dense one before the output of masked language models is, of all linear ones."""
+    rng = np.random.default_rng(8)
+    key = TensorKey("head_dense")
+    base = {**BASE, key: round_to("BF16", 0.05 * rng.standard_normal((D, D)).astype(F32))}
+    step = rng.standard_normal((D, 4)) @ rng.standard_normal((4, D))
+    child = with_adapter(base, 4)
+    child[key] = base[key] + 0.02 * np.linalg.norm(base[key]) * step / np.linalg.norm(step)
+    found = change(child, base)
+    assert (found.kind, found.rank) == (Kind.LORA_MERGED, 4)
+    assert "head_dense" in found.target_modules
+    assert "trained whole" not in found.evidence[0].text
+
+
+def test_weak_directions_hidden_in_some_matrices_do_not_hide_the_rank():
+    """The fourth direction of a third of the matrices is below what rounding makes."""
+    rng = np.random.default_rng(9)
+    child = dict(BASE)
+    for number, (key, values) in enumerate(BASE.items()):
+        if key.layer >= 0 and key.role in LINEAR:
+            left, right = (np.linalg.qr(rng.standard_normal((n, 4)))[0] for n in values.shape)
+            sizes = np.array([1.0, 0.8, 0.6, 0.5 if number % 3 else 1e-4])
+            child[key] = values + 0.02 * np.linalg.norm(values) * (left * sizes) @ right.T
+    found = change(child, BASE)
+    assert (found.kind, found.rank) == (Kind.LORA_MERGED, 4)
+
+
 def test_modules_of_other_ranks_are_told_one_by_one():
     mixed = with_adapter(with_adapter(BASE, 4, ("q", "v")), 8, ("up", "down", "gate"))
     found = change(mixed, BASE)

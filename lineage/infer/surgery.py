@@ -52,6 +52,8 @@ _EXACT = 1e-6
 """Relative size of singular values that float32 arithmetic alone makes."""
 _AGREEING = 0.8
 _WRITERS = ("o", "down")
+_TOKENS = ("embed", "head")
+"""Where few tokens occurred in training few rows change: a low rank that no adapter made."""
 _MANTISSA_BITS = {"BF16": 7, "F16": 10, "F32": 23}
 _MAX_DIRECTIONS = 8
 _LEAST_REMOVED = 0.25
@@ -136,8 +138,12 @@ def low_rank(steps: Mapping[TensorKey, Step]) -> LowRank | None:
     found: dict[TensorKey, _Spectrum] = {}
     for key, step in touched.items():
         is_matrix = len(step.sample.shape) > 1 and min(step.before.shape) >= _MIN_SIDE
-        if key.layer >= 0 and is_matrix:
-            found[key] = _spectrum(step.delta, _rounding(step))
+        if not is_matrix or key.role in _TOKENS:
+            continue
+        spectrum = _spectrum(step.delta, _rounding(step))
+        # A matrix beside the layers may be a target too; trained whole, it tells nothing of them.
+        if key.layer >= 0 or spectrum.rank is not None:
+            found[key] = spectrum
     low = {key: one for key, one in found.items() if 1 <= one.n_above <= one.side / 2}
     if len(low) < max(1, _AGREEING * len(found)) and not _are_too_small(found, low):
         return None
@@ -145,8 +151,7 @@ def low_rank(steps: Mapping[TensorKey, Step]) -> LowRank | None:
     saved = tuple(sorted({key.role for key in touched} - by_module.keys()))
     least_fall = _CLIFF if saved else _GAP
     n_agreeing = sum(
-        one.rank is not None and one.rank == by_module[key.role] and one.fall >= least_fall
-        for key, one in low.items()
+        one.fall >= least_fall and one.could_be(by_module[key.role]) for key, one in low.items()
     )
     is_clear = n_agreeing >= max(1, _AGREEING * len(low))
     if not is_clear and (saved or not n_agreeing or not _spares_a_module(by_module, steps)):
@@ -218,6 +223,12 @@ class _Spectrum:
     rank: int | None
     fall: float
     side: int
+
+    def could_be(self, rank: int | None) -> bool:
+        """Whether it falls at a rank, or before it, the rest being hidden below noise."""
+        if self.rank is None or rank is None:
+            return False
+        return self.rank == rank or (self.rank < rank and self.n_above <= rank)
 
 
 def _spectrum(delta: F64, noise_rms: float) -> _Spectrum:
