@@ -203,17 +203,20 @@ def test_weights_that_vary_over_the_layers_are_no_shares():
 def test_layer_maps_must_be_exact():
     truth = truth_of(
         a=model("founder"),
+        b=model("duplicate", ("a", 1)),
         s=model("passthrough", ("a", 1), layer_map=[["a", 0], ["a", 1], ["a", 1]]),
     )
 
-    def stacked(*layers):
-        sources = tuple(LayerSource(i, "a", layer) for i, layer in enumerate(layers))
+    def stacked(*layers, parent="a"):
+        sources = tuple(LayerSource(i, parent, layer) for i, layer in enumerate(layers))
         return Finding(
             "s", Kind.PASSTHROUGH, Grade.PROVED, (ParentShare("a", 1.0),), layer_map=sources
         )
 
     assert judged(truth, [stacked(0, 1, 1)]).layer_maps.right == 1
     assert judged(truth, [stacked(0, 0, 1)]).layer_maps.right == 0
+    copied = judged(truth, [stacked(0, 1, 1, parent="b")])
+    assert (copied.layer_maps.right, copied.layer_maps_up_to_copies.right) == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,7 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
         },
         "gguf_sources": _sources(ground, edges),
         "layer_maps": _counted(result.layer_maps),
+        "layer_maps_up_to_copies": _counted(result.layer_maps_up_to_copies),
         "lora_ranks": _counted(result.ranks),
         "lora_ranks_told": _rate(sum(said == true for said, true in told), len(told)),
         "grades": dict(Counter(str(finding.grade) for finding in found.findings)),

@@ -90,6 +90,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"mean coefficient error, {how}", f"{mean} (n = {error['n']})"
     yield "GGUF source", _rate(lineage["gguf_sources"])
     yield "layer maps exact", _rate(lineage["layer_maps"])
+    yield "  up to copies", _rate(lineage["layer_maps_up_to_copies"])
     yield "adapter ranks exact", _rate(lineage["lora_ranks"])
     yield "adapter ranks that were told, exact", _rate(lineage["lora_ranks_told"])
 

@@ -136,6 +136,7 @@ class Score:
     coefficient_error: float
     n_coefficients: int
     layer_maps: Counted
+    layer_maps_up_to_copies: Counted
     methods: Counted
     ranks: Counted
 
@@ -189,7 +190,8 @@ def score(
         _merges(merges, decided, truth, up_to_copies=True),
         error / n_coefficients if n_coefficients else math.nan,
         n_coefficients,
-        _layer_maps(truth, found),
+        _layer_maps(truth, found, up_to_copies=False),
+        _layer_maps(truth, found, up_to_copies=True),
         Counted(
             sum(
                 (one := found.get(model.model)) is not None and one.method == model.method
@@ -357,14 +359,17 @@ def _name(model: str, truth: Truth, up_to_copies: bool) -> str:
     return truth.original(model) if up_to_copies else model
 
 
-def _layer_maps(truth: Truth, found: Mapping[str, Finding]) -> Counted:
+def _layer_maps(truth: Truth, found: Mapping[str, Finding], *, up_to_copies: bool) -> Counted:
     mapped = [model for model in truth.models.values() if model.layer_map]
     exact = 0
     for model in mapped:
         finding = found.get(model.model)
         if finding is not None:
             layers = sorted(finding.layer_map, key=lambda source: source.child_layer)
-            exact += tuple((s.parent, s.parent_layer) for s in layers) == model.layer_map
+            said = [(_name(s.parent, truth, up_to_copies), s.parent_layer) for s in layers]
+            exact += said == [
+                (_name(parent, truth, up_to_copies), layer) for parent, layer in model.layer_map
+            ]
     return Counted(exact, len(mapped))
 
 
