@@ -149,6 +149,11 @@ def test_an_embedding_that_left_the_origin_points_from_the_nearer_to_the_farther
     assert pool.embedding_growth("one", "two") == pytest.approx(-grown)
     assert pool.embedding_growth("one", "one") == 0
     assert pool_of({"one": one, "two": two}, role="up").embedding_growth("two", "one") == 0
+    for odd in (np.inf, np.nan):
+        broken = pool_of({"one": one, "two": [np.full((SIDE, SIDE), odd)] * N_MATRICES}, "embed")
+        with np.errstate(invalid="ignore"):
+            assert broken.embedding_growth("two", "one") == 0
+            assert broken.embedding_growth("one", "two") == 0
 
 
 @pytest.mark.parametrize(

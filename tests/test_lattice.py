@@ -89,7 +89,8 @@ def test_only_the_two_coarse_types_have_a_lattice(dtype):
 
 
 def test_nothing_to_compare_says_nothing():
-    for values in (np.zeros((0, 4)), np.zeros((8, 4)), np.full((9, 9), np.nan)):
+    endless = np.full((9, 9), np.inf)
+    for values in (np.zeros((0, 4)), np.zeros((8, 4)), np.full((9, 9), np.nan), endless, -endless):
         one = values.astype(np.float32)
         assert lattice_log_odds([one], [one], "BF16") == 0
     assert lattice_log_odds([], [], "BF16") == 0

@@ -327,13 +327,13 @@ class _Pedigree:
             if self._is_surely_whole(child, name, at)
             and self._distance(child, name) < self._distance(child, at)
             and at not in self._descendants(name)
-            and self._is_of(child, name)
+            and self._is_made_of(child, name)
         ]
         if nearer:
             self.parents[child] = min(nearer, key=lambda name: self._distance(child, name))
             self.ties[child] = ()
 
-    def _is_of(self, model: str, mixture: str) -> bool:
+    def _is_made_of(self, model: str, mixture: str) -> bool:
         """Whether a model carries all parents of a merge as the merge does, and is none of theirs.
 
         What a parent descends from carries that parent, and not the others. What all of them

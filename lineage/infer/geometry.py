@@ -161,7 +161,7 @@ class Pool:
             float(self.gram[asked, a, b].sum()) for a, b in ((c, c), (p, p), (c, p))
         )
         lengths = max(0.0, after + before - 2 * both) * max(0.0, after + before + 2 * both)
-        return (after - before) / math.sqrt(lengths) if lengths > 0 else 0.0
+        return (after - before) / math.sqrt(lengths) if 0 < lengths < math.inf else 0.0
 
     def growth(self, child: str, parent: str) -> float:
         """How clearly feed-forward matrices grew from `parent` to `child`, from −1 to 1.

@@ -73,6 +73,7 @@ def _steps_apart(
     _, binade = np.frexp(coarse)
     _, other = np.frexp(fine)
     usable = (binade == other) & (binade - 1 >= _SMALLEST_BINADE)
+    usable &= np.isfinite(coarse) & np.isfinite(fine)
     usable &= (coarse != 0) & (np.sign(coarse) == np.sign(fine))
     binade, fine, coarse = binade[usable], fine[usable], coarse[usable]
     step = np.ldexp(1.0, binade - 1 - _MANTISSA_BITS[dtype])

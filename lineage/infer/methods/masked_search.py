@@ -334,7 +334,7 @@ def _largest(changes: Changes, n: int) -> list[int]:
 def _likely_bases(
     pool: Pool, child: str, sets: Sequence[ParentSet], candidates: Sequence[str]
 ) -> tuple[str, ...]:
-    """Who may be the base: whose words the child kept most often, who is in the middle, and so on.
+    """Who may be the base: whose words the child kept most often, and who is in the middle.
 
     The base is the centre of a star, whether least squares sees it or not, and most often of all
     that is known. Where weights add up to more than one, it is what least squares takes away, and
