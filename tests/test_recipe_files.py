@@ -263,10 +263,14 @@ def test_nothing_is_approximated_that_was_not_merged(one):
         recover_recipe(one, Known(), approximate=True)
 
 
-def test_a_configuration_of_an_inferred_finding_is_no_recipe():
+def test_a_configuration_of_an_inferred_finding_is_written_as_an_approximate_one_only():
     one = replace(INFERRED, finding=replace(INFERRED.finding, recipe_yaml=dumped(LINEAR)))
-    with pytest.raises(NoRecipeError):
+    with pytest.raises(NoRecipeError, match="misses some of its words; --approximate writes it"):
         recover_recipe(one, Known())
+    recipe = recover_recipe(one, Known(), approximate=True)
+    assert recipe.approximate
+    assert recipe.yaml.startswith("# APPROXIMATE")
+    assert recipe.config.to_dict() == read_config(dumped(LINEAR)).to_dict()
 
 
 def test_what_is_proved_is_never_approximate():

@@ -135,8 +135,9 @@ def recover_recipe(
     Parameters
     ----------
     approximate
-        Where the weights show parents and shares, or places of layers, but no recipe: the linear
-        merge or the stack of these, which does not rebuild the model and says so.
+        Where no recipe is proved: the inferred one; or, where the weights show only parents and
+        shares, or places of layers, the linear merge or the stack of these. None of them rebuilds
+        the model, and each says so.
 
     Raises
     ------
@@ -150,8 +151,8 @@ def recover_recipe(
             f"no recipe: the weights of {detail.card.repo_id} were not read{reasons}"
         )
     is_proved = finding.grade == Grade.PROVED
-    if is_proved and finding.recipe_yaml:
-        return _proved(detail, finding, finding.recipe_yaml, known)
+    if finding.recipe_yaml and (is_proved or approximate):
+        return _replayed(detail, finding, finding.recipe_yaml, known, approximate=not is_proved)
     if detail.layer_map and (is_proved or approximate):
         return _stacked(detail, finding, known, approximate=not is_proved)
     if approximate and finding.kind == Kind.MERGE and len(finding.parents) > 1:
@@ -159,7 +160,9 @@ def recover_recipe(
     raise NoRecipeError(_why_none(finding, stacked=bool(detail.layer_map)))
 
 
-def _proved(detail: ModelDetail, finding: FindingRow, text: str, known: Known) -> RecoveredRecipe:
+def _replayed(
+    detail: ModelDetail, finding: FindingRow, text: str, known: Known, *, approximate: bool
+) -> RecoveredRecipe:
     try:
         config = read_config(text)
     except UsageError as error:
@@ -167,7 +170,9 @@ def _proved(detail: ModelDetail, finding: FindingRow, text: str, known: Known) -
     match = next((fact.value for fact in finding.evidence if fact.name == _REPLAYED), None)
     share = "every word" if match is None else share_words(match)
     rests_on = f"replays: {share} of the stored words that were read{_how_much(detail)}"
-    return _recipe(detail, finding, config, known, match=match, rests_on=rests_on)
+    return _recipe(
+        detail, finding, config, known, match=match, rests_on=rests_on, approximate=approximate
+    )
 
 
 def _stacked(
@@ -273,6 +278,11 @@ def _why_none(finding: FindingRow, *, stacked: bool) -> str:
         )
     if finding.kind == Kind.MERGE:
         base = f" on the base {finding.base}" if finding.base else ""
+        if finding.recipe_yaml:
+            return (
+                f"no recipe of {child} is proved: the weights show a merge of {shares}{base} by "
+                f"{finding.method}, whose recipe misses some of its words; --approximate writes it"
+            )
         return (
             f"no recipe of {child} is proved: the weights show a merge of {shares}{base}, but "
             "neither method nor settings that replay its words; --approximate writes a linear "
