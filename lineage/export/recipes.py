@@ -74,8 +74,9 @@ class RecoveredRecipe:
         revision = self.known.revisions.get(self.model)
         child = _name(self.model) + (f" at {revision}" if revision else "")
         if self.approximate:
+            does = "DOES NOT" if self.match is None else "IS NOT PROVED TO"
             head = [
-                "APPROXIMATE: THIS DOES NOT REBUILD THE MODEL.",
+                f"APPROXIMATE: THIS {does} REBUILD THE MODEL.",
                 "The weights prove no recipe; parents and shares below were inferred from them.",
                 f"resembles: {child}",
             ]
@@ -136,8 +137,8 @@ def recover_recipe(
     ----------
     approximate
         Where no recipe is proved: the inferred one; or, where the weights show only parents and
-        shares, or places of layers, the linear merge or the stack of these. None of them rebuilds
-        the model, and each says so.
+        shares, or places of layers, the linear merge or the stack of these. None of them is
+        proved to rebuild the model, and each says so.
 
     Raises
     ------
