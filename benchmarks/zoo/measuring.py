@@ -263,21 +263,6 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
     tied = {edge.child for edge in edges if edge.grade is Grade.TIE} & single
     decided = {edge.child for edge in edges if edge.grade in (Grade.PROVED, Grade.INFERRED)}
     merges, up_to_copies = result.merges["all"], result.merges_up_to_copies["all"]
-    alike = equal_copies(found.findings)
-    of_equals = {
-        finding.child
-        for finding in found.findings
-        if finding.child in tied
-        and (
-            finding.child in alike
-            or set(finding.ties) <= alike.get(finding.parents[0].parent, frozenset())
-        )
-    }
-    told = [
-        (finding.rank, truth.models[finding.child].rank)
-        for finding in found.findings
-        if finding.kind is Kind.LORA_MERGED and finding.rank and finding.child in truth.models
-    ]
     return {
         "parents": {
             "precision": _counted(parents.precision),
@@ -286,7 +271,7 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
             "precision_up_to_copies": _counted(parents.precision_up_to_copies),
             "recall_up_to_copies": _counted(parents.recall_up_to_copies),
             "ties": _rate(len(tied), len(single)),
-            "ties_of_equal_copies": _rate(len(of_equals), len(single)),
+            "ties_of_equal_copies": _rate(len(_tied_to_equals(found, tied)), len(single)),
             "ties_with_true_parent": _counted(parents.ties),
             "by_kind": _by_kind(ground, edges),
             "wrong": [{"child": child, "said": said} for child, said in parents.wrong],
@@ -316,9 +301,30 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
         "layer_maps": _counted(result.layer_maps),
         "layer_maps_up_to_copies": _counted(result.layer_maps_up_to_copies),
         "lora_ranks": _counted(result.ranks),
-        "lora_ranks_told": _rate(sum(said == true for said, true in told), len(told)),
+        "lora_ranks_told": _ranks_told(truth, found),
         "grades": dict(Counter(str(finding.grade) for finding in found.findings)),
     }
+
+
+def _tied_to_equals(found: Inference, tied: Collection[str]) -> set[str]:
+    """Children whose tie is between equal copies alone, and such copies themselves."""
+    alike = equal_copies(found.findings)
+    return {
+        one.child
+        for one in found.findings
+        if one.child in tied
+        and (one.child in alike or set(one.ties) <= alike.get(one.parents[0].parent, frozenset()))
+    }
+
+
+def _ranks_told(truth: Truth, found: Inference) -> dict[str, float | int | None]:
+    """Of the adapter ranks that were told, how many are the true ones."""
+    told = [
+        one.rank == truth.models[one.child].rank
+        for one in found.findings
+        if one.kind is Kind.LORA_MERGED and one.rank and one.child in truth.models
+    ]
+    return _rate(sum(told), len(told))
 
 
 def _by_kind(ground: _Ground, edges: Sequence[Edge]) -> dict[str, dict[str, float | int | None]]:

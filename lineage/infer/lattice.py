@@ -21,9 +21,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lineage.infer.methods.masks import spacing
+
 __all__ = ["lattice_log_odds"]
 
-_MANTISSA_BITS = {"BF16": 7, "F16": 10}
+_COARSE = ("BF16", "F16")
 _SMALLEST_BINADE = -14
 """Of F16; its smaller words are as coarse as those of BF16."""
 _LEAST_WORDS = 50
@@ -49,7 +51,7 @@ def lattice_log_odds(
     float
         0 where nothing can be told: steps longer than the grid's, too few words, another type.
     """
-    if dtype not in _MANTISSA_BITS:
+    if dtype not in _COARSE:
         return 0.0
     log_odds = aligned = 0.0
     n_far = 0
@@ -76,8 +78,7 @@ def _steps_apart(
     usable &= np.isfinite(coarse) & np.isfinite(fine)
     usable &= (coarse != 0) & (np.sign(coarse) == np.sign(fine))
     binade, fine, coarse = binade[usable], fine[usable], coarse[usable]
-    step = np.ldexp(1.0, binade - 1 - _MANTISSA_BITS[dtype])
-    return (fine.astype(np.float64) - coarse) / step, binade
+    return (fine.astype(np.float64) - coarse) / spacing(coarse, dtype), binade
 
 
 def _of_tensor(u: NDArray[np.float64], binade: NDArray[np.int32]) -> float:

@@ -89,7 +89,9 @@ def find_masked(
     if sure is None:
         return None
     members = sure.members
-    starts = _starts(pool, child, dtype, members, _likely_bases(pool, child, sets, candidates))
+    added = [name for one in sets[len(members) : len(members) + 1] for name in one.members]
+    bases = _likely_bases(pool, child, sure, added, candidates)
+    starts = _starts(pool, child, dtype, members, bases)
     everyone = dict.fromkeys((*sets[-1].members, *candidates))
     searches = []
     for base, rule, rescaled in starts:
@@ -332,20 +334,16 @@ def _largest(changes: Changes, n: int) -> list[int]:
 
 
 def _likely_bases(
-    pool: Pool, child: str, sets: Sequence[ParentSet], candidates: Sequence[str]
+    pool: Pool, child: str, sure: ParentSet, added: Sequence[str], candidates: Sequence[str]
 ) -> tuple[str, ...]:
     """Who may be the base: whose words the child kept most often, and who is in the middle.
 
     The base is the centre of a star, whether least squares sees it or not, and most often of all
     that is known. Where weights add up to more than one, it is what least squares takes away, and
-    where they do not, what it adds next.
+    where they do not, what it `added` next.
     """
-    sure = _sure(sets)
-    if sure is None:
-        return ()
     members = sure.members
     taken = [name for name, share in zip(members, sure.shares, strict=True) if share < 0]
-    added = [name for one in sets[len(members) : len(members) + 1] for name in one.members]
     names = tuple(dict.fromkeys((*members, *candidates)))
     index = [pool.ids.index(name) for name in names]
     c = pool.ids.index(child)
