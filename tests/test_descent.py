@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lineage.infer.descent import _trained_merge, resolve_descent, resolve_family
+from lineage.infer.descent import resolve_descent, resolve_family
 from lineage.infer.geometry import PARALLEL, Pool, make_pool
+from lineage.infer.trained_merges import trained_merge
 from lineage.weights.roles import TensorKey
 from simulated import Herd, fingerprint, stored
 
@@ -318,7 +319,7 @@ class Fitted:
 def test_joint_shares_are_believed_where_they_explain_most_and_no_more_than_there_is(
     shares, explained, is_merge
 ):
-    found = _trained_merge(Fitted(shares, explained), "child", ("one", "two"))
+    found = trained_merge(Fitted(shares, explained), "child", ("one", "two"))
     assert (found is not None) == is_merge
 
 

@@ -19,6 +19,7 @@ from lineage.infer.parent_sets import parent_sets
 from lineage.infer.settle import merges
 from lineage.infer.settle.family import OpenFamily
 from lineage.infer.settle.merges import settle_merges
+from lineage.infer.sphere import multislerp
 from lineage.model import Finding, Grade, Kind, ParentShare
 from lineage.weights.encodings import round_to
 from lineage.weights.roles import TensorKey
@@ -475,13 +476,13 @@ def test_a_sum_that_leaves_but_rounding_is_a_merge_though_no_recipe_replays_it(h
     assert facts["words_fitted"] < 0.97
 
 
-def far_apart():
+def far_apart(size=1.5):
     h = Herd(37)
     base = stored(h.founder(layers=2))
     return {
         "z/base": base,
-        "p/one": h.train(base, 1.5, text=1),
-        "p/two": h.train(base, 1.5, text=2),
+        "p/one": h.train(base, size, text=1),
+        "p/two": h.train(base, size, text=2),
     }
 
 
@@ -546,6 +547,29 @@ def test_a_model_misled_by_a_merge_that_was_found_after_it_is_asked_again(herd, 
     settle_merges(family, make_pool(list(members.values())))
     assert asked == [("m/first", True), ("x/later", False), ("m/first", False)]
     assert family.findings["m/first"].kind is Kind.MERGE
+
+
+def test_a_recipe_that_gives_its_own_rounding_names_a_merge_of_which_a_part_was_read():
+    """The norm of the whole embedding is not that of the rows that were read."""
+    far = far_apart(0.2)
+    parents = [far["p/one"], far["p/two"]]
+    merged = {}
+    for key in far["z/base"]:
+        both = np.stack([parent[key] for parent in parents])
+        unread = round_to(DTYPE, np.concatenate([both, 1.3 * both[:, ::-1]], axis=1))
+        whole = unread if key.role in ("embed", "head") else both
+        merged[key] = multislerp(whole, (0.3, 0.7), DTYPE)[: len(both[0])]
+    found = settled(far, {key: merged[key].reshape(far["z/base"][key].shape) for key in merged})
+    assert (found.kind, found.grade, found.method) == (Kind.MERGE, Grade.INFERRED, "multislerp")
+    assert shares(found) == pytest.approx({"p/one": 0.3, "p/two": 0.7}, abs=0.01)
+    assert "rows read" in found.note
+    assert "multislerp" in found.recipe_yaml
+
+
+def test_a_sum_whose_rounding_no_recipe_gives_has_no_method():
+    far = far_apart()
+    found = settled(far, summed(far, ("p/one", "p/two")))
+    assert (found.kind, found.grade, found.method) == (Kind.MERGE, Grade.INFERRED, None)
 
 
 def test_a_sum_that_is_one_model_to_a_fortieth_is_that_model_changed():

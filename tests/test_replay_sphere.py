@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -343,6 +344,73 @@ def test_multislerp_is_recovered_with_weights_of_any_sum():
     found = replayed(replay_multislerp, pool, parents=("a", "b", "c"))
     assert found.match == 1
     assert found.weights == pytest.approx(np.array(raw) / sum(raw), abs=0.003)
+
+
+def stored_as_one(pool, roles):
+    """The same pool, the weights of some roles kept in one tensor by the child alone."""
+    names = [f"{key.layer} fused" if key.role in roles else str(key) for key in pool.keys]
+    alone = tuple(map(str, pool.keys))
+    n_others = len(pool.ids) - 1
+    stored = tuple((*[own] * n_others, name) for own, name in zip(alone, names, strict=True))
+    return replace(pool, stored_as=stored)
+
+
+@pytest.mark.parametrize(
+    ("replay", "merged"),
+    [
+        (replay_multislerp, lambda v: multislerp(v, (0.3, 0.7), "BF16")),
+        (replay_karcher, lambda v: karcher_mean(v, "BF16")),
+        (replay_nuslerp, lambda v: nuslerp(*v, 0.3, "BF16")),
+    ],
+)
+def test_weights_that_the_child_stores_as_one_tensor_share_a_norm(replay, merged):
+    """Fused queries and keys, gates and ups, stacked experts."""
+    parents = models(2, size=0.5)
+    joined = {}
+    for layer in range(LAYERS):
+        q, o = (np.stack(parents[TensorKey(role, layer)][:2]) for role in ("q", "o"))
+        o *= np.array([3, 7], np.float32)[:, None, None] / 4  # norms of parts are not those of both
+        for n in range(2):
+            parents[TensorKey("o", layer)][n] = round_to("BF16", o[n])
+        both = merged(np.concatenate([q, round_to("BF16", o)], axis=1))
+        joined |= {TensorKey("q", layer): both[:ROWS], TensorKey("o", layer): both[ROWS:]}
+    pool = pool_of(parents, lambda key, v: joined.get(key, merged(np.stack(v[:2]))))
+    assert replayed(replay, stored_as_one(pool, ("q", "o"))).match == 1
+    apart = replayed(replay, pool)
+    assert apart is None or apart.match < 0.9
+
+
+def test_vectors_in_one_tensor_are_one_vector_even_where_rows_are_merged_one_by_one():
+    """Biases of fused queries and keys."""
+    parents = models(2, size=0.5)
+    for layer in range(LAYERS):
+        parents[TensorKey("ffn_norm", layer)] = [
+            round_to("BF16", 3 * x[:, ::-1]) for x in parents[TensorKey("attn_norm", layer)]
+        ]
+    parents = dict(sorted(parents.items()))
+
+    def merge(key, tensors):
+        if not key.role.endswith("norm"):
+            return nuslerp(*tensors[:2], 0.3, "BF16", axis=-1)
+        norms = [parents[TensorKey(role, key.layer)] for role in ("attn_norm", "ffn_norm")]
+        both = (np.concatenate([norm[n] for norm in norms], axis=1) for n in range(2))
+        merged = nuslerp(*both, 0.3, "BF16", axis=-1)
+        return merged[:, :COLUMNS] if key.role == "attn_norm" else merged[:, COLUMNS:]
+
+    pool = stored_as_one(pool_of(parents, merge), ("attn_norm", "ffn_norm"))
+    found = replayed(replay_nuslerp, pool)
+    assert found.match == 1
+    assert parameters(found)[0] == {"nuslerp_flatten": False}
+
+
+def test_parts_of_unequal_width_and_parts_of_others_are_merged_alone():
+    values = tuple(np.zeros((2, 4, width), np.float32) for width in (8, 8, 6, 8))
+    keys = tuple(TensorKey(role, 0) for role in ("q", "k", "v", "o"))
+    names = (("a", "f"), ("b", "f"), ("c", "f"), ("d", "o"))
+    pool = Pool(("parent", "child"), keys, values, (), (), names)
+    assert pool.stored_together("child") == ((0, 1), (2,), (3,))
+    assert pool.stored_together("parent") == ((0,), (1,), (2,), (3,))
+    assert replace(pool, stored_as=()).stored_together("child") == ((0,), (1,), (2,), (3,))
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16"])

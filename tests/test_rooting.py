@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineage.infer.descent import resolve_descent
 from lineage.infer.geometry import Pool, make_pool
 from lineage.infer.lattice import lattice_log_odds
 from lineage.infer.rooting import (
@@ -158,3 +159,81 @@ def test_the_finer_of_two_number_types_is_asked_about_the_coarser():
     alike = Pool(pool.ids, keys, values, ("BF16", "BF16"))
     step = StepOdds(pool, {}).log_odds("fine", "coarse")
     assert step > StepOdds(alike, {}).log_odds("fine", "coarse") + 2
+
+
+def parallel(rng, shared):
+    """Three models of one text and one founder: steps share leading directions and some of all."""
+    sides = [(48, 48)] * 16
+    founder = [rng.standard_normal(side) for side in sides]
+    text = [rng.standard_normal((48, 2)) @ rng.standard_normal((2, 48)) for _ in sides]
+    common = [rng.standard_normal(side) for side in sides]
+
+    def step(size):
+        own = [rng.standard_normal(side) for side in sides]
+        return [
+            f + size * (0.006 * t + 0.01 * (np.sqrt(shared) * c + np.sqrt(1 - shared) * o))
+            for f, t, c, o in zip(founder, text, common, own, strict=True)
+        ]
+
+    models = {"r": founder, "a": step(1), "b": step(1.1), "c": step(0.9)}
+    return pool_of(models)
+
+
+def pool_of(models):
+    n_matrices = len(models["r"])
+    keys = tuple(TensorKey("up", layer) for layer in range(n_matrices))
+    values = (np.stack([model[n] for model in models.values()]) for n in range(n_matrices))
+    return Pool(tuple(models), keys, tuple(value.astype(np.float32) for value in values))
+
+
+def test_parallel_ways_part_at_the_elder_from_whichever_end_they_are_seen():
+    pool = parallel(np.random.default_rng(9), 0.4)
+    seen = pool.carried("r", "a").parallel()
+    assert (seen.with_child, seen.with_parent, seen.balance) == (2, 0, 1.0)
+    back = pool.carried("a", "r").parallel()
+    assert (back.with_child, back.with_parent, back.balance) == (0, 2, -1.0)
+
+
+def test_shares_near_nothing_and_near_all_do_not_tell_who_moved_in_parallel():
+    """What a step takes back lies in leading directions, too, and so does what wears off."""
+    pool = parallel(np.random.default_rng(9), 0.05)
+    assert pool.carried("r", "a").share("b")[0] < 0.15
+    assert pool.carried("r", "a").whole_share("b") > 0.4
+    assert pool.carried("r", "a").parallel().balance == 0
+    assert pool.carried("a", "r").share("b")[0] > 0.85
+    assert pool.carried("a", "r").parallel().balance == 0
+
+
+def test_models_that_share_all_directions_alike_did_not_move_in_parallel():
+    """As merges share a parent's change: no more of it in leading directions than elsewhere."""
+    rng = np.random.default_rng(2)
+    founder, one, two = (rng.standard_normal((6, 48, 48)) * size for size in (1, 0.01, 0.01))
+    models = {"r": founder, "one": founder + one, "half": founder + (one + two) / 2}
+    pool = pool_of(models)
+    assert pool.carried("r", "one").share("half")[0] == pytest.approx(0.5, abs=0.05)
+    assert pool.carried("r", "one").parallel().balance == 0
+
+
+def test_parallel_relatives_are_one_witness_among_others():
+    pool = parallel(np.random.default_rng(9), 0.4)
+    alone = Pool(pool.ids[:2], pool.keys, tuple(values[:2] for values in pool.values))
+    without, with_relatives = (StepOdds(one, {}).log_odds("r", "a") for one in (alone, pool))
+    assert with_relatives == pytest.approx(without + 3.5)
+
+
+def test_a_finding_says_who_moved_in_parallel_and_no_merge_is_asked():
+    pool = parallel(np.random.default_rng(9), 0.4)
+    for known, n_asked in (({}, 2), ({"b": ("x", "y")}, 1)):
+        children = [name for name in "abc" if name not in known]
+        (found, *_) = resolve_descent(pool, "r", children, {}, known)
+        (fact,) = (fact for fact in found.evidence if fact.name == "moved_in_parallel")
+        assert fact.value == 1
+        assert fact.text.startswith(f"{n_asked} relatives moved in parallel with a")
+
+
+def test_merges_are_not_asked_what_they_moved_along_with():
+    pool = parallel(np.random.default_rng(9), 0.4)
+    assert StepOdds(pool, {}, {"b"}).parallel("r", "a").with_child == 1
+    alone = StepOdds(pool, {}, {"b", "c"})
+    assert alone.parallel("r", "a").balance == 0
+    assert alone.log_odds("r", "a") == pytest.approx(StepOdds(pool, {}).log_odds("r", "a") - 3.5)

@@ -19,7 +19,7 @@ keeps what it inherited, and where later training wore something off, it was in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +37,13 @@ F32 = NDArray[np.float32]
 
 PARALLEL = 1.2
 """Whole over whitened share from which a change is shared by parallel training, not inherited."""
+_PARALLEL_SHARE = 0.2
+_PARALLEL_ERROR = 0.1
+_LEAST_EXCESS = 0.1
+_EXCESS_ERRORS = 5.0
+"""Least whitened share either way, largest error of it, least difference from the whole share, also
+in errors. On training and validation families 109 of 110 models so told are told rightly (on 61
+steps), and between shares of .1 and .2 another 64 of 65."""
 _FEED_FORWARD = frozenset({"gate", "up", "down"})
 _COARSE = frozenset({"BF16", "F16"})
 _FINENESS = ("BF16", "F16", "F32")
@@ -67,6 +74,9 @@ class Pool:
     n_words
         Words of each whole tensor, of which `values` may hold some rows; 0 where models differ in
         it, empty where nobody asks.
+    stored_as
+        Names of the tensors that models keep each of `keys` in, one a model: several weights may
+        be stored as one tensor. Empty where nobody asks.
     """
 
     ids: tuple[str, ...]
@@ -74,6 +84,20 @@ class Pool:
     values: tuple[F32, ...]
     dtypes: tuple[str, ...] = ()
     n_words: tuple[int, ...] = ()
+    stored_as: tuple[tuple[str, ...], ...] = ()
+
+    def stored_together(self, model: str) -> tuple[tuple[int, ...], ...]:
+        """Places of `keys`, those together that a model keeps in one tensor; each alone if unknown.
+
+        Fused queries, keys and values, gates and ups, stacked experts: whoever takes a norm of a
+        stored tensor takes it of all of them. Parts of unequal width stay alone.
+        """
+        m = self.ids.index(model)
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for n, values in enumerate(self.values):
+            name = (self.stored_as[n][m], values.shape[2]) if self.stored_as else (n,)
+            groups.setdefault(name, []).append(n)
+        return tuple(map(tuple, groups.values()))
 
     def common_grid(self, a: str, b: str) -> str:
         """The coarse number type that two models were rounded to; F32 where they share none."""
@@ -89,6 +113,11 @@ class Pool:
         if not all(kind in _FINENESS for kind in kinds.values()) or kinds[a] == kinds[b]:
             return None
         return max(kinds, key=lambda name: _FINENESS.index(kinds[name]))
+
+    def coarsest(self, *names: str) -> str:
+        """The number type of some models that tells fewest neighbouring values apart, or F32."""
+        kinds = {self.dtypes[self.ids.index(name)] for name in names} if self.dtypes else set()
+        return next((kind for kind in _FINENESS if kind in kinds), "F32")
 
     @cached_property
     def gram(self) -> F64:
@@ -288,6 +317,50 @@ class Carried:
         own = float(self.whole[:, x].sum())
         return float(self.whole[:, c].sum()) / own if own > 0 else float("nan")
 
+    def parallel(self, passed_over: Collection[str] = ()) -> Parallel:
+        """How many other models moved in parallel with X, seen from R, and with R, seen from X.
+
+        Parallel training has a common starting point. Seen from there, a model C that moved as X
+        did carries a part of its change, and more of it in leading directions than beyond. Seen
+        from X as the root it is R that C moved with: from both ends that is one statement, since
+        ``β(C|R from X) = 1 − β(C|X from R)``, with and without leading directions. So the end with
+        which C moved is the younger. Shares near 0 and 1 do not tell: what a step takes back of the
+        one before lies in leading directions, too, and so does what wears off.
+
+        Parameters
+        ----------
+        passed_over
+            Models that are not asked: a merge that kept only its parents' largest changes has more
+            of them in leading directions, whatever the parents were trained on.
+        """
+        with_x = with_r = 0
+        for name in self.ids:
+            if name in passed_over:
+                continue
+            beta, error = self.share(name)
+            excess = self.whole_share(name) - beta
+            sure = error <= _PARALLEL_ERROR and abs(excess) >= max(
+                _LEAST_EXCESS, _EXCESS_ERRORS * error
+            )
+            if sure and _PARALLEL_SHARE <= beta <= 1 - _PARALLEL_SHARE:
+                with_x += excess > 0
+                with_r += excess < 0
+        return Parallel(with_x, with_r)
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Models that moved in parallel with the one end of a step, and with the other."""
+
+    with_child: int
+    with_parent: int
+
+    @property
+    def balance(self) -> float:
+        """From −1 (all with the parent, which then is the younger) to 1; 0 where there are none."""
+        total = self.with_child + self.with_parent
+        return (self.with_child - self.with_parent) / total if total else 0.0
+
 
 @dataclass(frozen=True)
 class Inheritance:
@@ -366,7 +439,7 @@ def make_pool(fingerprints: Sequence[Fingerprint]) -> Pool:
     ValueError
         If nothing is shared.
     """
-    keys, arrays, n_words = [], [], []
+    keys, arrays, n_words, stored_as = [], [], [], []
     shared = set.intersection(*(set(f.samples) for f in fingerprints)) if fingerprints else set()
     for key in sorted(shared):
         samples = [f.samples[key] for f in fingerprints]
@@ -385,11 +458,12 @@ def make_pool(fingerprints: Sequence[Fingerprint]) -> Pool:
         arrays.append(np.stack(stack))
         whole = {math.prod(sample.shape) for sample in samples}
         n_words.append(whole.pop() if len(whole) == 1 else 0)
+        stored_as.append(tuple(sample.name for sample in samples))
     if not keys:
         raise ValueError("these fingerprints share no tensor")
     ids = tuple(f.repo_id for f in fingerprints)
     dtypes = tuple(f.dtype for f in fingerprints)
-    return Pool(ids, tuple(keys), tuple(arrays), dtypes, tuple(n_words))
+    return Pool(ids, tuple(keys), tuple(arrays), dtypes, tuple(n_words), tuple(stored_as))
 
 
 def _is_everything(place: NDArray[np.intp], sample: Sample) -> bool:

@@ -44,6 +44,7 @@ from lineage.infer.sphere import (
     nuslerp_cosines,
 )
 from lineage.weights.encodings import TORCH_NAMES, round_to
+from lineage.weights.roles import TensorKey
 
 __all__ = ["SPHERICAL", "replay_karcher", "replay_multislerp", "replay_nuslerp"]
 
@@ -86,24 +87,40 @@ class _Merge:
     computed_in: str
 
     @cached_property
+    def tensors(self) -> tuple[tuple[int, ...], ...]:
+        """Places in the pool of what the child stores as one tensor, of which norms are taken."""
+        return self.pool.stored_together(self.child)
+
+    @cached_property
+    def keys(self) -> tuple[TensorKey, ...]:
+        """The first weight that each tensor holds."""
+        return tuple(self.pool.keys[places[0]] for places in self.tensors)
+
+    def _values(self, names: Sequence[str]) -> Iterator[F32]:
+        """Values of some models, tensor by tensor: models × rows × columns."""
+        models = [self.pool.ids.index(name) for name in names]
+        for places in self.tensors:
+            parts = [self.pool.values[place][models] for place in places]
+            # Vectors are stored end to end, matrices one below the other.
+            axis = 2 if all(part.shape[1] == 1 for part in parts) else 1
+            yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)
+
+    @cached_property
     def words(self) -> tuple[F32, ...]:
         """The child's words, tensor by tensor."""
-        c = self.pool.ids.index(self.child)
-        return tuple(values[c] for values in self.pool.values)
+        return tuple(values[0] for values in self._values([self.child]))
 
     @cached_property
     def bases(self) -> tuple[F32, ...]:
         """The base as it was loaded; zeros where there is none."""
         if self.base is None:
             return tuple(np.zeros_like(words) for words in self.words)
-        b = self.pool.ids.index(self.base)
-        return tuple(round_to(self.computed_in, values[b]) for values in self.pool.values)
+        return tuple(round_to(self.computed_in, values[0]) for values in self._values([self.base]))
 
     @cached_property
     def vectors(self) -> tuple[F32, ...]:
         """What is merged, models × rows × columns: parents, or what they changed of the base."""
-        p = [self.pool.ids.index(name) for name in self.parents]
-        loaded = (round_to(self.computed_in, values[p]) for values in self.pool.values)
+        loaded = (round_to(self.computed_in, values) for values in self._values(self.parents))
         if self.base is None:
             return tuple(loaded)
         return tuple(
@@ -135,7 +152,8 @@ class _Merge:
 
     def _is_whole(self, number: int) -> bool:
         known = self.pool.n_words
-        return not known or known[number] == self.words[number].size
+        n_words = sum(known[place] for place in self.tensors[number]) if known else 0
+        return not known or n_words == self.words[number].size
 
     def fitted(self, number: int) -> F64:
         """Least-squares coefficients of the vectors in one tensor."""
@@ -342,8 +360,8 @@ class _NuSlerp:
             varying = self._gradient(near)
             if len(varying) > 1:
                 anchors = varying
-        n_layers = 1 + max(key.layer for key in self.merge.pool.keys)
-        t = [value_at(anchors, position_of(key.layer, n_layers)) for key in self.merge.pool.keys]
+        n_layers = 1 + max(key.layer for key in self.merge.keys)
+        t = [value_at(anchors, position_of(key.layer, n_layers)) for key in self.merge.keys]
         equal = sum(self.n_with_neighbours(number, t[number]) for number in everywhere)
         sizes = np.array([words.size for words in self.merge.words], dtype=np.float64)
         share = float((np.array(t) * sizes).sum() / sizes.sum())
@@ -374,7 +392,7 @@ class _NuSlerp:
 
     def _gradient(self, near: float) -> tuple[float, ...]:
         """Anchors of t over the layers."""
-        keys = self.merge.pool.keys
+        keys = self.merge.keys
         n_layers = 1 + max(key.layer for key in keys)
         asked = []
         for layer in sorted({key.layer for key in keys}):

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from lineage.infer.geometry import Carried, Pool
+from lineage.infer.geometry import Carried, Parallel, Pool
 from lineage.infer.lattice import lattice_log_odds
 from lineage.infer.rounding import rounding_arrow
 
@@ -35,6 +35,7 @@ _LARGEST_COSINE = 0.15
 _ROUNDING_WEIGHT = 0.8
 """The four weights: a logistic fit to 171 trained steps of eighteen training families."""
 _ROUNDING_CAP = 5.0
+_PARALLEL_LOG_ODDS = 3.5
 _TAKEN_BACK = 0.06
 """Cosine between a step and what came before it, as chance and continued training have it."""
 _UNSETTLED = 2.0
@@ -85,6 +86,8 @@ class StepOdds:
 
     pool: Pool
     dates: Mapping[str, datetime | None]
+    merges: Collection[str] = ()
+    """Models of several parents, which are not asked what they moved along with."""
     _known: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     _carried: dict[tuple[str, str], Carried] = field(default_factory=dict)
 
@@ -100,7 +103,7 @@ class StepOdds:
 
         Swapping the two changes the sign. Counted are the growth of feed-forward matrices, at most
         2, and their arrow, at most 2.4; the growth of the embedding, at most 3; what rounding left,
-        at most 4; dates.
+        at most 4; relatives that moved in parallel with one of the two, at most 3.5; dates.
 
         Parameters
         ----------
@@ -114,11 +117,16 @@ class StepOdds:
             grown = self.pool.embedding_growth(child, parent)
             trend += _EMBEDDING_WEIGHT * float(np.clip(grown, -_LARGEST_COSINE, _LARGEST_COSINE))
             marks = _ROUNDING_WEIGHT * self._rounding(parent, child)
+            marks += _PARALLEL_LOG_ODDS * self.parallel(parent, child).balance
             marks += date_log_odds(child, parent, self.dates)
             self._known[parent, child] = trend, marks
             self._known[child, parent] = -trend, -marks
         trend, marks = self._known[parent, child]
         return trend / (1 + taken_back) + marks
+
+    def parallel(self, parent: str, child: str) -> Parallel:
+        """How many models moved along with the one end of a step, and with the other."""
+        return self.carried(parent, child).parallel(self.merges)
 
     def _arrow(self, parent: str, child: str) -> float:
         witness = arrow_log_odds(*self.pool.feed_forward_arrow(child, parent))

@@ -62,6 +62,10 @@ _EXPLAINED = 0.94
 _RATIO_ERROR = 0.02
 """A tensor's own ratio of what was kept to what was dropped scatters by about so much."""
 _N_ERRORS = 1.96
+_LESS_NOISE = 0.5
+"""Of the words that free coefficients miss, what a recipe may miss to be told with them. They give
+every sum that is rounded once; what a recipe gives beyond is the noise of its own steps."""
+_NORMS_OF_ROWS = "norms of the rows read stand in for those of whole tensors: verify the recipe"
 _NEARLY_REPLAYED = "the recipe gives nearly all words: verify it"
 _ABOUT_THAT_DENSITY = "the densities are told to about a hundredth: verify the recipe"
 
@@ -152,21 +156,18 @@ def _plain_candidates(family: OpenFamily, able: Sequence[str], child: str) -> li
 def _weighted_sum(
     family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
 ) -> Finding | None:
-    # Without dates the base of a merge is looked for in the middle of its family.
-    central = dict(zip(pool.ids, pool.squared_distance.sum(axis=0), strict=True))
-    oldest = sorted(candidates, key=lambda name: (birth(family.dates, name)[0], central[name]))
+    bases = _likely_bases(family, pool, candidates)
     dtype = family.members[child].dtype
     best: tuple[Replay, Mixture] | None = None
     tried: list[Replay] = []
     for mixture in screen_merge(pool, child, candidates, dtype):
         # The recipe that reproduces most words; the simplest where two do about equally well.
         replayed = max(
-            _replays(pool, child, dtype, mixture, oldest[:_TRIED_BASES]),
-            key=lambda replay: replay.match,
+            _replays(pool, child, dtype, mixture, bases), key=lambda replay: replay.match
         )
         if replayed.match < _PROVED_REPLAY:
             continue
-        tried += _replays(pool, child, dtype, mixture, oldest[:_TRIED_BASES], all_of_them=True)
+        tried += _replays(pool, child, dtype, mixture, bases, all_of_them=True)
         for one in (replayed, max(tried, key=lambda replay: replay.match)):
             if best is None or one.match > best[0].match + _AS_GOOD:
                 best = one, mixture
@@ -179,18 +180,33 @@ def _weighted_sum(
     return replace(found, evidence=(*found.evidence, *_equivalents(best[0], tried)))
 
 
+def _likely_bases(family: OpenFamily, pool: Pool, candidates: Sequence[str]) -> list[str]:
+    """The oldest models; without dates, the base of a merge is in the middle of its family."""
+    central = dict(zip(pool.ids, pool.squared_distance.sum(axis=0), strict=True))
+    oldest = sorted(candidates, key=lambda name: (birth(family.dates, name)[0], central[name]))
+    return oldest[:_TRIED_BASES]
+
+
 def _spanned(
     family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
 ) -> Finding | None:
-    """A sum that no recipe here replays: of what is no merge if possible, else of anything."""
+    """A sum that no recipe here replays whole: of no merges if possible, else of anything."""
     dtype = family.members[child].dtype
     plain = _without_merges(family, candidates)
     for names in (plain, candidates)[: 1 if len(plain) == len(candidates) else 2]:
         for mixture in screen_merge(pool, child, names, dtype):
             weights = _mean_weights(pool, mixture)
             if mixture.is_spanned and min(weights) > 0 and max(weights) <= _MOST_OF_ONE:
-                shares = _shares(mixture.parents, weights)
                 facts = _fitted_facts(mixture)
+                bases = _likely_bases(family, pool, candidates)
+                best = max(
+                    _replays(pool, child, dtype, mixture, bases, all_of_them=True),
+                    key=lambda replay: replay.match,
+                )
+                if 1 - best.match < _LESS_NOISE * (1 - mixture.match):
+                    named = _proved(child, best, (_replayed_fact(best), *facts))
+                    return replace(named, grade=Grade.INFERRED, note=_NORMS_OF_ROWS)
+                shares = _shares(mixture.parents, weights)
                 return Finding(child, Kind.MERGE, Grade.INFERRED, shares, evidence=facts)
     return None
 
@@ -313,7 +329,7 @@ def _replays(
 def _on_the_sphere(
     pool: Pool, child: str, dtype: str, mixture: Mixture, bases: Sequence[str]
 ) -> Iterator[Replay]:
-    if mixture.match >= _NEARLY_A_SUM:
+    if mixture.match >= _NEARLY_A_SUM or mixture.is_spanned:
         tried = (replay(pool, child, dtype, mixture, bases) for replay in SPHERICAL)
         yield from (other for other in tried if other is not None)
 
