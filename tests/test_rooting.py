@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineage.infer.descent import resolve_descent
-from lineage.infer.geometry import Pool, make_pool
+from lineage.infer.geometry import Parallel, Pool, make_pool
 from lineage.infer.lattice import lattice_log_odds
+from lineage.infer.placement import parallel_fact
 from lineage.infer.rooting import (
     StepOdds,
     date_log_odds,
@@ -223,12 +224,20 @@ def test_parallel_relatives_are_one_witness_among_others():
 
 def test_a_finding_says_who_moved_in_parallel_and_no_merge_is_asked():
     pool = parallel(np.random.default_rng(9), 0.4)
-    for known, n_asked in (({}, 2), ({"b": ("x", "y")}, 1)):
+    for known, asked in (({}, "2 relatives"), ({"b": ("x", "y")}, "one relative")):
         children = [name for name in "abc" if name not in known]
         (found, *_) = resolve_descent(pool, "r", children, {}, known)
         (fact,) = (fact for fact in found.evidence if fact.name == "moved_in_parallel")
         assert fact.value == 1
-        assert fact.text.startswith(f"{n_asked} relatives moved in parallel with a")
+        assert fact.text == f"{asked} moved along with it from r: parallel ways part at the elder"
+
+
+def test_relatives_of_both_ends_are_told_of_and_weighed():
+    fact = parallel_fact("p", Parallel(3, 1))
+    assert fact.value == 0.5
+    assert fact.text.startswith(
+        "3 relatives moved along with it from p and one relative moved along"
+    )
 
 
 def test_merges_are_not_asked_what_they_moved_along_with():

@@ -397,7 +397,7 @@ class DescentTree:
             yield untouched_fact(child, parent, self.root)
         parallel = self.steps.parallel(parent, child)
         if parallel.balance:
-            yield parallel_fact(child, parent, parallel)
+            yield parallel_fact(parent, parallel)
 
     def with_unseen(self, descents: Sequence[Descent]) -> tuple[Descent, ...]:
         """The same with ancestors between models and their parents that nobody published."""

@@ -85,11 +85,16 @@ def untouched_fact(child: str, parent: str, root: str) -> Evidence:
     return Evidence("untouched_rows", 1.0, f"{parent} still has rows of {root} that {child} moved")
 
 
-def parallel_fact(child: str, parent: str, parallel: Parallel) -> Evidence:
+def parallel_fact(parent: str, parallel: Parallel) -> Evidence:
     """Which end of the step other models moved along with."""
-    return Evidence(
-        "moved_in_parallel",
-        parallel.balance,
-        f"{parallel.with_child} relatives moved in parallel with {child}, seen from {parent}, and "
-        f"{parallel.with_parent} with {parent}, seen from {child}: such ways part at the elder",
-    )
+    told = []
+    if parallel.with_child:
+        told.append(f"{_relatives(parallel.with_child)} moved along with it from {parent}")
+    if parallel.with_parent:
+        told.append(f"{_relatives(parallel.with_parent)} moved along with {parent} from it")
+    words = " and ".join(told) + ": parallel ways part at the elder"
+    return Evidence("moved_in_parallel", parallel.balance, words)
+
+
+def _relatives(number: int) -> str:
+    return "one relative" if number == 1 else f"{number} relatives"
