@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lineage.infer.descent import resolve_descent, resolve_family
-from lineage.infer.geometry import PARALLEL, Pool, make_pool
+from lineage.infer.geometry import Pool, make_pool
+from lineage.infer.inheritance import PARALLEL
 from lineage.infer.trained_merges import trained_merge
 from lineage.weights.roles import TensorKey
 from simulated import Herd, fingerprint, stored

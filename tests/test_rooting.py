@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineage.infer.descent import resolve_descent
-from lineage.infer.geometry import Parallel, Pool, make_pool
+from lineage.infer.geometry import Pool, make_pool
+from lineage.infer.inheritance import Parallel
 from lineage.infer.lattice import lattice_log_odds
 from lineage.infer.placement import parallel_fact
 from lineage.infer.rooting import (

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lineage.infer.geometry import PARALLEL
+from lineage.infer.inheritance import PARALLEL
 from lineage.infer.placement import (
     DECIDED,
     Descent,

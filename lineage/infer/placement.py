@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lineage.infer.geometry import Parallel, Pool
+from lineage.infer.geometry import Pool
+from lineage.infer.inheritance import Parallel
 from lineage.infer.unseen import Unseen
 from lineage.model import Evidence
 

@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from lineage.infer.geometry import Carried, Parallel, Pool
+from lineage.infer.geometry import Pool
+from lineage.infer.inheritance import Carried, Parallel
 from lineage.infer.lattice import lattice_log_odds
 from lineage.infer.rounding import rounding_arrow
 

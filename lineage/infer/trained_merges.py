@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lineage.infer.geometry import Inheritance
+from lineage.infer.inheritance import Inheritance
 from lineage.infer.placement import Descent
 from lineage.model import Evidence
 

@@ -19,7 +19,7 @@ from itertools import combinations
 import networkx as nx
 import numpy as np
 
-from lineage.infer.geometry import PARALLEL
+from lineage.infer.inheritance import PARALLEL
 from lineage.infer.rooting import StepOdds
 
 __all__ = ["Unseen", "unseen_ancestors"]
