@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Final
 
-from lineage.infer.curves import Calibration, Curve, Slope
+from lineage.infer.curves import Calibration, Curve
 
 __all__ = ["LEARNED"]
 
@@ -18,7 +18,7 @@ LEARNED: Final = Calibration(
     learned_on=date(2026, 11, 22),
     software="0.1.0",
     n_families=15,
-    n_findings=287,
+    n_findings=288,
     parents={
         "copy": Curve(
             n=30,
@@ -38,7 +38,7 @@ LEARNED: Final = Calibration(
         "layers, by likeness": Curve(
             n=0,
             right=0,
-            intercept=1.9175,
+            intercept=2.2253,
         ),
         "merge, replayed": Curve(
             n=18,
@@ -48,51 +48,44 @@ LEARNED: Final = Calibration(
         "merge, fitted": Curve(
             n=16,
             right=13,
-            intercept=1.751,
+            intercept=1.9232,
         ),
         "adapter": Curve(
             n=0,
             right=0,
-            intercept=1.9175,
+            intercept=2.2253,
         ),
         "tie": Curve(
-            n=60,
-            right=50,
-            intercept=1.7101,
-            slopes=(Slope("small_change", 0.3232, 0.3895),),
+            n=58,
+            right=52,
+            intercept=2.1825,
         ),
         "from the founder": Curve(
-            n=39,
-            right=35,
-            intercept=2.0525,
-            slopes=(Slope("carries_no_other", 0.4688, 0.7031),),
+            n=43,
+            right=39,
+            intercept=2.2548,
         ),
         "from a descendant": Curve(
-            n=82,
-            right=74,
-            intercept=2.2896,
-            slopes=(
-                Slope("carries_the_whole", 3.699, 0.8669),
-                Slope("small_change", 0.6642, 0.5193),
-            ),
+            n=81,
+            right=75,
+            intercept=2.4328,
         ),
         "descent": Curve(
             n=1,
             right=1,
-            intercept=1.9527,
+            intercept=2.2594,
         ),
     },
     direction={
         "from the founder": Curve(
-            n=40,
-            right=37,
-            intercept=3.3881,
-            slopes=(Slope("points_forward", 2.6344, 1.2282),),
+            n=43,
+            right=41,
+            intercept=3.2983,
         ),
         "from a descendant": Curve(
-            n=74,
-            right=74,
-            intercept=4.6806,
+            n=75,
+            right=75,
+            intercept=5.0636,
         ),
     },
 )
