@@ -109,20 +109,18 @@ def resolve_family(
     odds, undated = (plain.founder_odds(set(free), dated=dated) for dated in (True, False))
     others = [value for name, value in odds.items() if name != root]
     against = float(np.logaddexp.reduce(others)) if others else float("-inf")
-    pedigree = draw_tree(steps, root, free, known)
+    tree = draw_tree(steps, root, free, known)
     descents = []
     for child in free:
         if child == root:
             continue
-        descent = pedigree.describe(child)
+        descent = tree.describe(child)
         facts = descent.evidence
         if len(descent.parents) == 1:
-            facts += _undated_fact(descent, is_above(pedigree.parents, child, undated))
-        above = is_above(pedigree.parents, child, odds)
+            facts += _undated_fact(descent, is_above(tree.parents, child, undated))
+        above = is_above(tree.parents, child, odds)
         descents.append(replace(descent, evidence=facts, log_odds=above))
-    return _unrooted_where_unseen(
-        Family(root, odds[root] - against, pedigree.with_unseen(descents))
-    )
+    return _unrooted_where_unseen(Family(root, odds[root] - against, tree.with_unseen(descents)))
 
 
 def _unrooted_where_unseen(family: Family) -> Family:
@@ -167,9 +165,9 @@ def resolve_descent(
         Parents that are already established (merges, rearrangements): their children are not
         resolved again, and no ancestor of a model may become its child.
     """
-    pedigree = draw_tree(StepOdds(pool, dates, _merges(known)), root, children, known)
-    descents = [pedigree.describe(child) for child in children if child != root]
-    return pedigree.with_unseen(descents)
+    tree = draw_tree(StepOdds(pool, dates, _merges(known)), root, children, known)
+    descents = [tree.describe(child) for child in children if child != root]
+    return tree.with_unseen(descents)
 
 
 def _merges(known: Mapping[str, Sequence[str]]) -> frozenset[str]:

@@ -26,7 +26,7 @@ from lineage.infer.placement import (
     untouched_fact,
 )
 from lineage.infer.rooting import StepOdds, date_log_odds, founder_log_odds, taken_back
-from lineage.infer.trained_merges import explained_share, trained_merge
+from lineage.infer.trained_merges import MIN_SHARE, SHARE_ERRORS, explained_share, trained_merge
 from lineage.infer.unseen import unseen_ancestors
 from lineage.infer.untouched_rows import has_rows_untouched
 from lineage.model import Evidence
@@ -58,9 +58,6 @@ _LEAST_PART = 0.6
 what its parents were made of .35."""
 _OPPOSITE = -0.2
 """Cosine of two steps that lead apart; those of a merge's k parents have −1/(k−1) on average."""
-_MIN_SHARE = 0.12
-_SHARE_ERRORS = 4.0
-"""Least share of a merge that counts as a parent's, also in its errors."""
 
 
 def draw_tree(
@@ -80,18 +77,18 @@ def draw_tree(
     with_mixtures
         Whether children are placed below merges of `known`, and merges without a recipe looked for.
     """
-    pedigree = DescentTree(steps, root, known)
-    free = sorted((child for child in children if child != root), key=pedigree.travelled)
+    tree = DescentTree(steps, root, known)
+    free = sorted((child for child in children if child != root), key=tree.travelled)
     for child in free:
-        pedigree.place(child)
+        tree.place(child)
         if with_mixtures:
-            pedigree.move_below_mixture(child)
-    pedigree.place_below_farther()
+            tree.move_below_mixture(child)
+    tree.place_below_farther()
     for child in free:
-        pedigree.reconsider(child)
+        tree.reconsider(child)
     if with_mixtures:
-        pedigree.find_mixtures(free)
-    return pedigree
+        tree.find_mixtures(free)
+    return tree
 
 
 @dataclass
@@ -189,7 +186,7 @@ class DescentTree:
         parents = [
             one
             for one in self.known[mixture]
-            if one in self.pool.ids and self._part(mixture, one, at) > _MIN_SHARE
+            if one in self.pool.ids and self._part(mixture, one, at) > MIN_SHARE
         ]
         if any(
             self._part(model, one, at) < _LEAST_PART * self._part(mixture, one, at)
@@ -207,7 +204,7 @@ class DescentTree:
     def _part(self, model: str, other: str, reference: str) -> float:
         """Share of another's change that a model surely carries, else 0."""
         beta, error = self.steps.carried(reference, other).share(model)
-        return beta if beta > _SHARE_ERRORS * error else 0.0
+        return beta if beta > SHARE_ERRORS * error else 0.0
 
     def _cosine(self, origin: str, one: str, other: str) -> float:
         """Of the steps from `origin` to two others; 0 where one of them is none."""

@@ -8,10 +8,11 @@ from lineage.infer.inheritance import Inheritance
 from lineage.infer.placement import Descent
 from lineage.model import Evidence
 
-__all__ = ["explained_share", "trained_merge"]
+__all__ = ["MIN_SHARE", "SHARE_ERRORS", "explained_share", "trained_merge"]
 
-_MIN_SHARE = 0.12
-_SHARE_ERRORS = 4.0
+MIN_SHARE = 0.12
+SHARE_ERRORS = 4.0
+"""Least share that is a part of a merge, also in its errors."""
 _LEAST_EXPLAINED = 0.65
 """Of a child's change; on training families relatives of single-parent children reach .54."""
 _MOST_EXPLAINED = 1.1
@@ -32,7 +33,7 @@ def trained_merge(seen: Inheritance, child: str, others: Sequence[str]) -> Desce
     chosen = [
         (name, float(share), float(error))
         for name, share, error in zip(movers, shares, errors, strict=True)
-        if share >= _MIN_SHARE and share > _SHARE_ERRORS * error
+        if share >= MIN_SHARE and share > SHARE_ERRORS * error
     ]
     if len(chosen) < 2:
         return None
