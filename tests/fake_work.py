@@ -6,7 +6,7 @@ import os
 import signal
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -39,7 +39,6 @@ class Chores:
 @dataclass
 class ChoreWork:
     folder: Path
-    worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
         self.note("setup", str(os.getpid()))
@@ -61,7 +60,7 @@ class ChoreWork:
         (self.folder / f"{event}.{uuid.uuid4().hex}").write_text(text)
 
     def close(self) -> None:
-        self.note("close", self.worker)
+        self.note("close", str(os.getpid()))
 
 
 def die(how: str) -> None:
