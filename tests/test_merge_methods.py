@@ -18,6 +18,7 @@ from lineage.infer.methods.selected import replay_sce
 from lineage.infer.parent_sets import parent_sets
 from lineage.infer.settle import merges
 from lineage.infer.settle.family import OpenFamily
+from lineage.infer.settle.merged import without_merges
 from lineage.infer.settle.merges import settle_merges
 from lineage.infer.sphere import multislerp
 from lineage.model import Finding, Grade, Kind, ParentShare
@@ -530,13 +531,13 @@ def test_a_model_misled_by_a_merge_that_was_found_after_it_is_asked_again(herd, 
     asked = []
 
     def masked(family, pool, child, candidates):
-        offered = merges._without_merges(family, candidates)
+        offered = without_merges(family, candidates)
         asked.append((child, "x/later" in offered))
         if child == "x/later":
             return told
         return None if "x/later" in offered else replace(told, child=child)
 
-    monkeypatch.setattr(merges, "_masked", masked)
+    monkeypatch.setattr(merges, "masked", masked)
     mixed = trimmed(herd, ("p/one", "p/three"), (0.5, 0.5), (1, 1), "sum")
     models = {"z/base": herd["z/base"], "p/one": herd["p/one"]}
     members = {name: fingerprint(name, model) for name, model in models.items()}

@@ -1,0 +1,204 @@
+"""Merges that decide word by word: each a parent's, a changed one's, or kept by a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.infer.geometry import Pool
+from lineage.infer.merges import MIN_GAIN, best_single_match
+from lineage.infer.methods.between_two import replay_arcee_fusion, replay_nearswap
+from lineage.infer.methods.masked_search import MaskedMerge, find_masked
+from lineage.infer.methods.model_stock import replay_model_stock
+from lineage.infer.methods.recipes import mask_shapes, mask_weights, method_name
+from lineage.infer.methods.selected import replay_sce
+from lineage.infer.methods.trimmed import replay_trimmed
+from lineage.infer.parent_sets import ParentSet, parent_sets
+from lineage.infer.replay import Replay
+from lineage.infer.settle.family import OpenFamily
+from lineage.infer.settle.merged import (
+    MOST_OF_ONE,
+    PROVED_REPLAY,
+    by_recipe,
+    shares_of_sum,
+    without_merges,
+)  # fmt: skip
+from lineage.model import Evidence, Finding, Grade, Kind, ParentShare
+
+__all__ = ["masked", "word_by_word"]
+
+_FEWER_MISSED = 0.1
+"""Of the words that the best single model misses, what an inferred recipe may miss at most."""
+_WORTHWHILE = 0.97
+_APART = 0.5
+"""Share of words in which the parents of a fusion agree at most."""
+_MASKED_GAIN = 0.15
+"""By how much masks must be likelier than noise to be believed, in natural logarithms a word."""
+_LARGEST_NOISE = 0.03
+_EXPLAINED = 0.94
+"""On training families masked merges lie above, fits to anything else gain no .06 over noise."""
+_RATIO_ERROR = 0.02
+"""A tensor's own ratio of what was kept to what was dropped scatters by about so much."""
+_N_ERRORS = 1.96
+_NEARLY_REPLAYED = "the recipe gives nearly all words: verify it"
+_ABOUT_THAT_DENSITY = "the densities are told to about a hundredth: verify the recipe"
+
+
+def word_by_word(
+    family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
+) -> Finding | None:
+    """Model stock, SCE, NearSwap, Arcee Fusion, and what else takes each word from one of two."""
+    dtype = family.members[child].dtype
+    sets = _sets(family, pool, child, candidates)
+    if len(sets) < 2:
+        return None
+    found = _deterministic(pool, child, dtype, sets)
+    if found is not None and found.match >= PROVED_REPLAY:
+        return by_recipe(child, found)
+    single = best_single_match(pool, child, candidates, dtype)
+    if found is not None and 1 - found.match < _FEWER_MISSED * (1 - single):
+        return by_recipe(child, found, doubt=_NEARLY_REPLAYED)
+    return _chosen_words(pool, child, sets[1].members)
+
+
+def masked(family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]) -> Finding | None:
+    """Merges that keep some words of a parent's change and drop others."""
+    dtype = family.members[child].dtype
+    sets = _sets(family, pool, child, candidates)
+    if len(sets) < 2:
+        return None
+    merge = find_masked(pool, child, dtype, sets, without_merges(family, candidates))
+    if merge is None or not _believed(merge):
+        return None
+    selected = replay_sce(pool, child, dtype, merge.base, merge.parents)
+    if selected is not None and selected.match >= PROVED_REPLAY:
+        return by_recipe(child, selected)
+    trimmed = replay_trimmed(pool, child, dtype, merge)
+    facts = _masked_facts(merge)
+    if trimmed is not None and trimmed.match >= PROVED_REPLAY:
+        # Words near the threshold fit either way, so the density is told to a hundredth or so.
+        return by_recipe(child, trimmed, *facts, doubt=_ABOUT_THAT_DENSITY)
+    found = _masked_finding(child, merge, facts)
+    return None if max(share.weight for share in found.parents) > MOST_OF_ONE else found
+
+
+def _sets(
+    family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
+) -> tuple[ParentSet, ...]:
+    """What least squares offers among models that are no merges; nothing to a copy."""
+    names = without_merges(family, candidates)
+    if best_single_match(pool, child, names, family.members[child].dtype) > 1 - MIN_GAIN:
+        return ()
+    return parent_sets(pool, child, names)
+
+
+def _deterministic(pool: Pool, child: str, dtype: str, sets: Sequence[ParentSet]) -> Replay | None:
+    """The best recipe without free masks over the sets that least squares offers."""
+    # What decides word by word is no sum: the best pair of a sum may hold one of the two only.
+    pairs = dict.fromkeys(
+        tuple(sorted(pair)) for one in sets[1:3] for pair in combinations(one.members, 2)
+    )
+    tried = [
+        replay(pool, child, dtype, pair)
+        for pair in pairs
+        for replay in (replay_nearswap, replay_arcee_fusion)
+    ]
+    for smaller, chosen in pairwise(sets[1:]):
+        if min(sorted(chosen.shares)[1:]) > 0:
+            tried.append(replay_model_stock(pool, child, dtype, chosen.members))
+        for base in chosen.members:
+            others = [name for name in chosen.members if name != base]
+            tried.append(replay_sce(pool, child, dtype, base, others))
+        # The base of weights that add up to one takes nothing away: one set more is tried.
+        if chosen.left > _WORTHWHILE * smaller.left:
+            break
+    found = [one for one in tried if one is not None]
+    return max(found, key=lambda one: one.match, default=None)
+
+
+def _chosen_words(pool: Pool, child: str, pair: Sequence[str]) -> Finding | None:
+    """Every word one of two models' that agree in few: some fusion, whatever chose the words."""
+    a, b, c = (pool.ids.index(name) for name in (*pair, child))
+    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
+
+    def share(which: Callable[[NDArray[np.float32]], NDArray[np.bool_]]) -> float:
+        return float(sum(which(values).sum() for values in pool.values) / sizes.sum())
+
+    first, second = share(lambda v: v[a] == v[c]), share(lambda v: v[b] == v[c])
+    alike = share(lambda v: v[a] == v[b])
+    either = share(lambda v: (v[a] == v[c]) | (v[b] == v[c]))
+    # A step between the two, that kept most words of one and handed on most, is alike to both.
+    if either < PROVED_REPLAY or alike > _APART:
+        return None
+    fact = Evidence(
+        "words_of_two",
+        either,
+        f"{100 * either:.2f} % of the words are one parent's or the other's, who agree in "
+        f"{100 * alike:.1f} %",
+    )
+    own = np.array([first, second]) - (first + second - either)
+    shares = shares_of_sum(pair, tuple(map(float, own)))
+    return Finding(child, Kind.MERGE, Grade.INFERRED, shares, evidence=(fact,))
+
+
+def _believed(merge: MaskedMerge) -> bool:
+    fit = merge.fit
+    return (
+        merge.gain >= _MASKED_GAIN
+        and fit.noise <= _LARGEST_NOISE
+        and fit.explained >= _EXPLAINED
+        and bool((fit.coefficients.mean(axis=0) > 0).all())
+    )
+
+
+def _masked_facts(merge: MaskedMerge) -> tuple[Evidence, ...]:
+    shapes = mask_shapes(merge)
+    kept = ", ".join(
+        f"{name} {100 * density:.0f} %"
+        for name, density in zip(merge.parents, shapes.densities, strict=True)
+    )
+    how = "by size" if shapes.are_trimmed else "at random"
+    return (
+        Evidence(
+            "words_contained",
+            merge.fit.explained,
+            f"{100 * merge.fit.explained:.2f} % of the words are {merge.base} plus some of the "
+            "parents' weighted changes",
+        ),
+        Evidence(
+            "masks_over_noise",
+            merge.gain,
+            f"kept and dropped changes are likelier than noise around a weighted sum by "
+            f"{merge.gain:.2f} natural logarithms a word",
+        ),
+        Evidence("densities", float(np.mean(shapes.densities)), f"kept {how}: {kept}"),
+    )
+
+
+def _masked_finding(child: str, merge: MaskedMerge, facts: tuple[Evidence, ...]) -> Finding:
+    """A merge whose masks cannot be repeated: shares with their errors, no recipe."""
+    shapes = mask_shapes(merge)
+    weights = mask_weights(merge.changes, merge.fit, shapes.are_trimmed).mean(axis=0)
+    ratio = weights / np.maximum(np.abs(merge.fit.coefficients.mean(axis=0)), 1e-12)
+    spread = np.sqrt((merge.fit.errors**2).mean(axis=0)) * np.abs(ratio)
+    errors = _N_ERRORS * np.sqrt(spread**2 + (_RATIO_ERROR * weights) ** 2)
+    total = float(weights.sum())
+    shares = [
+        ParentShare(name, float(w / total), float((w - e) / total), float((w + e) / total))
+        for name, w, e in zip(merge.parents, weights, errors, strict=True)
+    ]
+    return Finding(
+        child,
+        Kind.MERGE,
+        Grade.INFERRED,
+        tuple(sorted(shares, key=lambda share: -share.weight)),
+        base=merge.base,
+        method=method_name(merge),
+        evidence=facts,
+        note="the words replay up to masks"
+        if shapes.are_trimmed
+        else "masks were drawn at random: no recipe rebuilds them",
+    )
