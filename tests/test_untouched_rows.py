@@ -182,7 +182,7 @@ def test_only_models_that_stand_side_by_side_are_placed_anew(rng, monkeypatch):
     placed = []
     monkeypatch.setattr(DescentTree, "place", lambda tree, name: placed.append(name))
     tree = tree_of(rng)
-    tree.untouched = {("a", "b", "r"): True, ("b", "x", "r"): False}
+    tree.carrying.untouched = {("a", "b", "r"): True, ("b", "x", "r"): False}
     tree.parents = {"a": "b", "b": "r", "x": "r"}
     tree.place_below_farther()
     assert placed == []

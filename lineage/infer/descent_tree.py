@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lineage.infer.inheritance import PARALLEL
+from lineage.infer.carrying import LARGEST_SHARE, Carrying
 from lineage.infer.placement import (
     DECIDED,
     Descent,
@@ -26,33 +26,15 @@ from lineage.infer.placement import (
     untouched_fact,
 )
 from lineage.infer.rooting import StepOdds, date_log_odds, founder_log_odds, taken_back
-from lineage.infer.trained_merges import MIN_SHARE, SHARE_ERRORS, explained_share, trained_merge
+from lineage.infer.trained_merges import MIN_SHARE, explained_share, trained_merge
 from lineage.infer.unseen import unseen_ancestors
-from lineage.infer.untouched_rows import has_rows_untouched
 from lineage.model import Evidence
 
 __all__ = ["DescentTree", "draw_tree"]
 
 _DISTANCE_ERROR = 0.5
-_LEAST_SHARE = 0.80
-_LARGEST_SHARE = 1.15
-_SURE_ERROR = 0.03
-"""A whitened share surer than this is believed whatever else was trained on the same text."""
-_N_ERRORS = 2.5
-_MAX_ERROR = 0.15
-_ASTRAY_SHARE = 0.5
-_ASTRAY = 0.85
-_ASTRAY_ERROR = 0.1
-"""Least share, most of the whole change's share over it (by 2.5 errors), and largest error, where
-what is missing is missing in the leading directions: there the reference went the child's way, from
-the ancestor. What is mixed in lacks in all directions alike, and so does what lies beyond a
-sibling; what moved in parallel lacks least in leading ones. On training and validation families all
-131 models that lie there, seen from a neighbour of the ancestor, come from it. Seen from further
-away most do not; and below .5 siblings lie there, too, where a step was too small to be a ruler."""
 _UNTOUCHED_LOG_ODDS = 5.0
 """What it counts when one model has rows as the root has them that the other moved."""
-_MAX_MIXTURE_ERROR = 0.06
-_MIXTURE_PARALLEL = 1.1
 _LEAST_PART = 0.6
 """Of what a merge carries of a parent; on training families what was made of one has .9 and more,
 what its parents were made of .35."""
@@ -108,11 +90,10 @@ class DescentTree:
     """Parent and child of which cannot be told which is which."""
     mixed: dict[str, Descent] = field(default_factory=dict)
     """Merges whose recipe is not known, found among the children of the root."""
-    untouched: dict[tuple[str, str, str], bool] = field(default_factory=dict)
-    """Whether a model has rows as a reference has them that another moved."""
 
     def __post_init__(self) -> None:
         self.pool, self.dates = self.steps.pool, self.steps.dates
+        self.carrying = Carrying(self.steps)
         self.seen = self.pool.instrumented(self.root)
         for name in self.pool.ids:
             origins = self.known.get(name, ())
@@ -147,8 +128,7 @@ class DescentTree:
 
         Models are placed nearest first, and what comes from a model may lie nearer than it does.
         """
-        overtaken = [names for names, untouched in self.untouched.items() if untouched]
-        for farther, name, above in overtaken:
+        for farther, name, above in self.carrying.found_untouched():
             side_by_side = self.parents[farther] == self.parents[name] == above
             if side_by_side and name not in self.known:
                 self.place(name)
@@ -166,7 +146,7 @@ class DescentTree:
         nearer = [
             name
             for name in mixed
-            if self._is_surely_whole(child, name, at)
+            if self.carrying.is_surely_whole(child, name, at)
             and self._distance(child, name) < self._distance(child, at)
             and at not in self._descendants(name)
             and self._is_made_of(child, name)
@@ -186,38 +166,26 @@ class DescentTree:
         parents = [
             one
             for one in self.known[mixture]
-            if one in self.pool.ids and self._part(mixture, one, at) > MIN_SHARE
+            if one in self.pool.ids and self.carrying.part(mixture, one, at) > MIN_SHARE
         ]
         if any(
-            self._part(model, one, at) < _LEAST_PART * self._part(mixture, one, at)
+            self.carrying.part(model, one, at) < _LEAST_PART * self.carrying.part(mixture, one, at)
             for one in parents
         ):
             return False
         return not all(
-            self._descends(one, model, at)
+            self.carrying.descends(one, model, at)
             and all(
                 self._cosine(model, one, other) > _OPPOSITE for other in parents if other != one
             )
             for one in parents
         )
 
-    def _part(self, model: str, other: str, reference: str) -> float:
-        """Share of another's change that a model surely carries, else 0."""
-        beta, error = self.steps.carried(reference, other).share(model)
-        return beta if beta > SHARE_ERRORS * error else 0.0
-
     def _cosine(self, origin: str, one: str, other: str) -> float:
         """Of the steps from `origin` to two others; 0 where one of them is none."""
         first, second = self._distance(origin, one), self._distance(origin, other)
         size = 2 * float(np.sqrt(first * second))
         return (first + second - self._distance(one, other)) / size if size > 0 else 0.0
-
-    def _is_surely_whole(self, child: str, mixture: str, reference: str) -> bool:
-        carried = self.steps.carried(reference, mixture)
-        beta, error = carried.share(child)
-        return (
-            error <= _MAX_MIXTURE_ERROR and carried.whole_share(child) <= _MIXTURE_PARALLEL * beta
-        )
 
     def _ask(self, child: str, references: Mapping[str, str]) -> tuple[list[str], list[str]]:
         """Models whose change since their reference `child` carries, and those it may carry.
@@ -226,7 +194,7 @@ class DescentTree:
         """
         passed, unclear = [], []
         for name, reference in references.items():
-            verdict = self._descends(child, name, reference)
+            verdict = self.carrying.descends(child, name, reference)
             is_younger = date_log_odds(child, name, self.dates) < 0
             # An original may have been uploaded again: a date alone does not clear a parent.
             if (verdict and is_younger) or (verdict is None and not is_younger):
@@ -312,8 +280,8 @@ class DescentTree:
         error = taken_back(near / step, relative)
         farther = 2 * (far - near) / step / (_DISTANCE_ERROR**2 + error)
         told_by_rows = _UNTOUCHED_LOG_ODDS * (
-            self._has_untouched(parent, child, self.root)
-            - self._has_untouched(child, parent, self.root)
+            self.carrying.has_untouched(parent, child, self.root)
+            - self.carrying.has_untouched(child, parent, self.root)
         )
         return self.steps.log_odds(parent, child, error) + farther + told_by_rows
 
@@ -345,35 +313,6 @@ class DescentTree:
         ids = self.pool.ids
         return float(self.pool.squared_distance[ids.index(a), ids.index(b)])
 
-    def _descends(self, child: str, ancestor: str, reference: str) -> bool | None:
-        """Whether `child` carries what `ancestor` did since `reference`; None: cannot be told."""
-        verdict = self._carries(child, ancestor, reference)
-        if verdict is not False and self._has_untouched(child, ancestor, reference):
-            return False
-        return verdict
-
-    def _has_untouched(self, model: str, other: str, reference: str) -> bool:
-        key = model, other, reference
-        if key not in self.untouched:
-            self.untouched[key] = has_rows_untouched(self.pool, *key)
-        return self.untouched[key]
-
-    def _carries(self, child: str, ancestor: str, reference: str) -> bool | None:
-        carried = self.steps.carried(reference, ancestor)
-        beta, error = carried.share(child)
-        if not np.isfinite(beta) or not np.isfinite(error):
-            return False
-        whole = carried.whole_share(child)
-        if error <= _MAX_ERROR and _LEAST_SHARE <= beta <= _LARGEST_SHARE:
-            return not (error > _SURE_ERROR and whole > PARALLEL * beta)
-        slack = _N_ERRORS * error
-        is_astray = error <= _ASTRAY_ERROR and _ASTRAY_SHARE <= beta < 1
-        if is_astray and whole + slack <= _ASTRAY * beta:
-            return True
-        if error <= _MAX_ERROR and whole > PARALLEL * beta + slack:
-            return False
-        return None if _LEAST_SHARE - slack <= beta <= _LARGEST_SHARE + slack else False
-
     def describe(self, child: str) -> Descent:
         """Where a model was placed, and why."""
         if child in self.mixed:
@@ -390,7 +329,7 @@ class DescentTree:
 
     def _direction_facts(self, child: str, parent: str) -> Iterator[Evidence]:
         yield arrow_fact(self.pool, child, parent)
-        if self._has_untouched(parent, child, self.root):
+        if self.carrying.has_untouched(parent, child, self.root):
             yield untouched_fact(child, parent, self.root)
         parallel = self.steps.parallel(parent, child)
         if parallel.balance:
@@ -436,7 +375,7 @@ class DescentTree:
     def _nearest_miss(self, child: str, others: Sequence[str]) -> Evidence:
         c = self.pool.ids.index(child)
         shares = [(float(self.seen.beta[c, self.pool.ids.index(name)]), name) for name in others]
-        beta, name = max((one for one in shares if one[0] <= _LARGEST_SHARE), default=(None, ""))
+        beta, name = max((one for one in shares if one[0] <= LARGEST_SHARE), default=(None, ""))
         return Evidence(
             "largest_inherited_share",
             beta,
