@@ -15,6 +15,7 @@ from scipy.special import expit, logit
 
 from benchmarks.zoo import calibrating
 from benchmarks.zoo.calibrating import (
+    Ground,
     Strength,
     fit_curve,
     learn,
@@ -43,7 +44,7 @@ from lineage.infer.calibration import (
 )
 from lineage.infer.calibration_table import LEARNED
 from lineage.infer.curves import Calibration, Curve, Slope
-from lineage.infer.equal_copies import equal_copies
+from lineage.infer.equal_copies import equal_copies, tie_equal_parents
 from lineage.infer.truth import TrueModel, Truth
 from lineage.model import Evidence, Finding, Grade, Kind, ParentShare
 from tests.simulated import Herd, fingerprint, stored
@@ -138,7 +139,7 @@ def simulated(n_families, n_children, seed, rate_of=None):
 
 @pytest.fixture(scope="module")
 def learned():
-    return learn(*simulated(12, 32, seed=0), BLANK)
+    return learn([Ground(*simulated(12, 32, seed=0))], BLANK)
 
 
 def test_a_simulated_truth_is_recovered_with_small_calibration_error(learned):
@@ -163,7 +164,7 @@ def test_the_odds_that_were_put_in_are_the_odds_that_are_learned(learned):
 
 
 def test_witnesses_that_say_nothing_are_left_out():
-    found = learn(*simulated(8, 30, seed=2, rate_of=0.7), BLANK)
+    found = learn([Ground(*simulated(8, 30, seed=2, rate_of=0.7))], BLANK)
     assert found.strength.spread == 0
     assert not any(curve.slopes for curve in found.table.parents.values())
     assert found.table.parents["from the founder"].probability({}) == pytest.approx(0.7, abs=0.06)
@@ -178,7 +179,7 @@ def test_families_left_out_are_judged_by_the_others_alone(monkeypatch, learned):
         "_fit",
         lambda cases, how, blank: seen.append({c.family for c in cases}) or fit(cases, how, blank),
     )
-    found = learn(findings, truth, families, BLANK)
+    found = learn([Ground(findings, truth, families)], BLANK)
     assert {frozenset(one) for one in seen} == {
         frozenset(("f0", "f1")), frozenset(("f0", "f2")), frozenset(("f1", "f2")),
         frozenset(("f0", "f1", "f2")),
@@ -189,7 +190,7 @@ def test_families_left_out_are_judged_by_the_others_alone(monkeypatch, learned):
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_what_was_always_or_never_right_is_not_certain(rate):
-    found = learn(*simulated(5, 8, seed=4, rate_of=rate), BLANK)
+    found = learn([Ground(*simulated(5, 8, seed=4, rate_of=rate))], BLANK)
     least = 3 / found.table.n_findings
     for one in calibrated(simulated(2, 8, seed=5)[0], found.table):
         assert least <= one.probability <= 1 - least
@@ -197,7 +198,7 @@ def test_what_was_always_or_never_right_is_not_certain(rate):
 
 
 def test_one_family_teaches_rates_only():
-    found = learn(*simulated(1, 12, seed=6), BLANK)
+    found = learn([Ground(*simulated(1, 12, seed=6))], BLANK)
     assert found.strength == Strength(32.0, 0.0)
     assert (found.losses, found.left_out) == ({}, ())
     assert not any(curve.slopes for curve in found.table.parents.values())
@@ -206,15 +207,40 @@ def test_one_family_teaches_rates_only():
 
 def test_nothing_is_learned_from_nothing():
     with pytest.raises(ValueError, match="nothing to learn from"):
-        learn([finding(parents=(), kind=Kind.FOUNDER)], truth_of(c=()), {"f/c": "f"}, BLANK)
+        learn(
+            [Ground([finding(parents=(), kind=Kind.FOUNDER)], truth_of(c=()), {"f/c": "f"})], BLANK
+        )
 
 
 def test_the_order_of_findings_changes_nothing(learned):
     findings, truth, families = simulated(3, 8, seed=7)
     shuffled = [findings[place] for place in np.random.default_rng(0).permutation(len(findings))]
-    assert learn(shuffled, truth, families, BLANK) == learn(findings, truth, families, BLANK)
+    assert learn([Ground(shuffled, truth, families)], BLANK) == learn(
+        [Ground(findings, truth, families)], BLANK
+    )
     by_child = {one.child: one for one in calibrated(findings, learned.table)}
     assert calibrated(shuffled, learned.table) == tuple(by_child[one.child] for one in shuffled)
+
+
+def test_two_grounds_teach_what_both_together_do():
+    findings, truth, families = simulated(6, 8, seed=7)
+    parts = [
+        Ground([one for one in findings if families[one.child] in names], truth, families)
+        for names in ({"f0", "f3", "f4"}, {"f1", "f2", "f5"})
+    ]
+    assert learn(parts, BLANK).table == learn([Ground(findings, truth, families)], BLANK).table
+
+
+def test_grounds_that_give_models_the_same_names_are_not_confused():
+    findings, truth, families = simulated(3, 8, seed=7)
+    first, second = (
+        Ground(findings, truth, {name: f"{n}:{family}" for name, family in families.items()})
+        for n in range(2)
+    )
+    once, twice = learn([first], BLANK), learn([first, second], BLANK)
+    assert (twice.table.n_families, once.table.n_families) == (6, 3)
+    assert twice.table.n_findings == 2 * once.table.n_findings
+    assert len(twice.left_out) == 2 * len(once.left_out)
 
 
 def test_seldom_seen_kinds_borrow_from_their_own_sort():
@@ -229,7 +255,9 @@ def test_seldom_seen_kinds_borrow_from_their_own_sort():
         for one in proofs
     }
     families |= {one.child: families[one.parents[0].parent] for one in proofs}
-    found = learn([*findings, *proofs], Truth(truth.models | models), families, BLANK).table
+    found = learn(
+        [Ground([*findings, *proofs], Truth(truth.models | models), families)], BLANK
+    ).table
     assert set(found.parents) == set(GROUPS)
     for group, curve in found.parents.items():
         if curve.n == 0:
@@ -331,7 +359,9 @@ def test_an_abstention_teaches_directions_and_nothing_else():
     case = only_case(one, CHAIN)
     assert case.pair
     assert case.forward is False
-    table = learn([one, finding("f/d", ("f/b",))], CHAIN, dict.fromkeys(CHAIN.models, "f"), BLANK)
+    table = learn(
+        [Ground([one, finding("f/d", ("f/b",))], CHAIN, dict.fromkeys(CHAIN.models, "f"))], BLANK
+    )
     assert table.table.n_findings == 1
     assert (table.table.direction["from the founder"].n, table.table.parents["descent"].n) == (1, 1)
 
@@ -342,6 +372,21 @@ def test_an_abstention_teaches_directions_and_nothing_else():
 def test_a_tie_is_right_when_it_holds_the_parent(ties, right):
     one = finding("f/c", ties[:1], grade=Grade.TIE, ties=ties)
     assert only_case(one, CHAIN).right is right
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "expected"),
+    [
+        ("f/c", "f/b2", (True, True, True, True)),
+        ("f/b2", "f/a", (True, True, True, True)),
+        ("f/a", "f/b2", (False, False, True, False)),
+    ],
+)
+def test_a_tie_of_copies_teaches_what_it_would_without_them(child, parent, expected):
+    truth = truth_of(a=(), b=("a",), b2=("b",), c=("b",))
+    one = finding(child, (parent,), grade=Grade.TIE, ties=(parent, "f/b"), equal_copies=1.0)
+    case = only_case(one, truth, (duplicate("f/b", "f/b2"),))
+    assert (case.right, case.alike, case.pair, case.forward) == expected
 
 
 def test_a_tie_over_the_parents_of_a_merge_is_wrong():
@@ -451,6 +496,8 @@ def test_each_kind_of_finding_has_its_own_curve():
     assert group_of(finding(kind=Kind.VOCABULARY, grade=exact)) == "copy"
     assert group_of(duplicate("f/a", "f/b")) == "copy"
     assert group_of(finding(kind=Kind.QUANTIZED, grade=Grade.TIE)) == "quantised"
+    tie = finding(grade=Grade.TIE, inherited_share=0.9, equal_copies=1.0)
+    assert group_of(tie) == "from a descendant"
 
 
 def asking(name, value):
@@ -556,6 +603,21 @@ def test_copies_that_nothing_orders_share_the_belief(table):
     shares = [one.probability / belief(one, table) for one in found]
     assert shares == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1 / 3, 1 / 3, (1 / 3 + 1) / 2, 1, 1 / 3])
     assert found[0].probability == pytest.approx(plain / 3)
+
+
+@pytest.mark.parametrize(("n_copies", "shares"), [(1, [1, 1]), (2, [1, 2 / 3, 2 / 3])])
+def test_ties_that_hold_both_orders_of_two_copies_lose_nothing(table, n_copies, shares):
+    """As a copy it comes from another, as the original from outside: what is tied counts."""
+    copies = [duplicate(f"f/b{n}", "f/z") for n in range(n_copies)]
+    placed = finding("f/z", ("f/y",), direction_log_odds=5.0, inherited_share=1.0)
+    found = calibrated(tie_equal_parents([placed, *copies]), table)
+    assert all(one.grade is Grade.TIE for one in found)
+    assert [one.probability / belief(one, table) for one in found] == pytest.approx(shares)
+
+
+def test_a_copy_of_a_founder_may_be_the_founder(table):
+    (copy,) = calibrated(tie_equal_parents([duplicate("f/b", "f/z")]), table)
+    assert copy.probability == pytest.approx(belief(copy, table) / 2)
 
 
 def test_ten_thousand_copies_are_one_set():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lineage.infer.equal_copies import equal_copies, tie_equal_parents
+from lineage.infer.equal_copies import equal_copies, is_tied_by_copies, tie_equal_parents
 from lineage.model import Finding, Grade, Kind, ParentShare
 
 
@@ -18,7 +18,9 @@ def test_a_parent_with_an_equal_copy_becomes_a_tie_that_names_the_found_one_firs
     *_, child = tie_equal_parents([ROOT, TWIN, found("c", "b")])
     assert (child.grade, child.ties) == (Grade.TIE, ("b", "a"))
     assert child.parents == (ParentShare("b", 1.0),)
-    assert "equal words" in child.note
+    assert is_tied_by_copies(child)
+    (fact,) = child.evidence
+    assert (fact.value, fact.text) == (1.0, "the tied models have equal words")
 
 
 def test_copies_whose_order_is_known_tie_nobody():
@@ -51,6 +53,8 @@ def test_of_copies_without_order_each_may_be_the_one_that_the_parent_made():
     origin = Finding("z", Kind.FOUNDER, Grade.INFERRED)
     _, first, copy = tie_equal_parents([origin, found("a", "z"), TWIN])
     assert (first.grade, first.ties) == (Grade.TIE, ("z", "b"))
-    assert "which came first" in first.note
+    assert is_tied_by_copies(first)
+    assert "which came first" in first.evidence[-1].text
+    assert not is_tied_by_copies(copy)
     assert (copy.kind, copy.ties) == (Kind.DUPLICATE, ("a", "z"))
     assert equal_copies([origin, first, copy])["a"] == {"a", "b"}

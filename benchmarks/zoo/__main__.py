@@ -47,8 +47,10 @@ def main() -> int:
     measuring.add_argument("--json", action="store_true")
     measuring.set_defaults(do=_measure)
     calibrating = commands.add_parser("calibrate", help="how far findings can be believed")
-    calibrating.add_argument("folder", type=Path)
-    calibrating.add_argument("--split", choices=sorted(set(SPLITS)), default="train")
+    calibrating.add_argument("folders", nargs="+", type=Path)
+    calibrating.add_argument(
+        "--splits", nargs="+", choices=sorted(set(SPLITS) - {"test"}), default=["train"]
+    )
     calibrating.add_argument("--write", action="store_true", help="replace the committed table")
     calibrating.add_argument("--json", action="store_true")
     calibrating.set_defaults(do=_calibrate)
@@ -107,7 +109,9 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from lineage.infer import calibration_table
 
     today = datetime.now(UTC).date()
-    learned, facts = calibrate(arguments.folder.resolve(), arguments.split, today)
+    learned, facts = calibrate(
+        [folder.resolve() for folder in arguments.folders], arguments.splits, today
+    )
     print(json.dumps(facts, indent=1) if arguments.json else tell_calibration(facts))
     if arguments.write:
         file = Path(calibration_table.__file__)

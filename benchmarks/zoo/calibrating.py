@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import product
@@ -45,6 +45,7 @@ from lineage.model import Finding
 from lineage.pipeline.progress import talk
 
 __all__ = [
+    "Ground",
     "Learned",
     "Strength",
     "calibrate",
@@ -71,6 +72,15 @@ class Strength:
 
     prior_findings: float
     spread: float
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Findings of known ancestry, and the family of each model; no two grounds share a family."""
+
+    findings: Sequence[Finding]
+    truth: Truth
+    families: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -180,20 +190,13 @@ def _fit(cases: Sequence[Case], how: Strength, blank: Calibration) -> Calibratio
     )
 
 
-def learn(
-    findings: Sequence[Finding],
-    truth: Truth,
-    families: Mapping[str, str],
-    blank: Calibration,
-) -> Learned:
+def learn(grounds: Sequence[Ground], blank: Calibration) -> Learned:
     """Fit the table, choosing what is assumed beforehand on families left out.
 
     Parameters
     ----------
-    findings
+    grounds
         What was inferred of the models learned on.
-    families
-        Family by model.
     blank
         Where the findings are from; its curves are replaced.
 
@@ -202,12 +205,13 @@ def learn(
     ValueError
         If no finding asserts a parent.
     """
-    cases = judge(findings, truth, families)
+    cases = [case for one in grounds for case in judge(one.findings, one.truth, one.families)]
     if not any(case.finding.parents for case in cases):
         raise ValueError("no finding asserts a parent: there is nothing to learn from")
     members: dict[str, list[Finding]] = {}
-    for finding in findings:
-        members.setdefault(families[finding.child], []).append(finding)
+    for ground in grounds:
+        for finding in ground.findings:
+            members.setdefault(ground.families[finding.child], []).append(finding)
     names = sorted({case.family for case in cases if case.finding.parents})
     strongest = Strength(max(_PRIOR_FINDINGS), min(_SPREADS))
     if len(names) == 1:
@@ -265,30 +269,28 @@ def _simplest(losses: Mapping[Strength, Floats]) -> Strength:
 # the whole way
 
 
-def calibrate(folder: Path, split: str, today: date) -> tuple[Learned, dict[str, Any]]:
-    """Learn from one split of a proving ground; the figures are those of families left out.
+def calibrate(
+    folders: Sequence[Path], splits: Collection[str], today: date
+) -> tuple[Learned, dict[str, Any]]:
+    """Learn from splits of proving grounds; the figures are those of families left out.
 
     Raises
     ------
     OSError, HerdbookError, CrawlError
-        If the folder is no proving ground.
+        If a folder is no proving ground.
     ValueError
-        If no model belongs to the split, or nothing was found in it.
+        If no model of a folder belongs to the splits, or nothing was found.
     """
-    from benchmarks.zoo.fingerprints import read_zoo
-
-    text = (folder / "truth.json").read_text(encoding="utf-8")
-    labels = read_labels(text)
-    chosen = sorted(name for name, label in labels.items() if label.split == split)
-    if not chosen:
-        raise ValueError(f"no model of {folder} belongs to the split {split!r}")
-    read = read_zoo(folder)
-    found = infer_lineage([read[name] for name in chosen if name in read], {}, None, talk)
-    families = {name: labels[name].family for name in chosen}
-    n_families = len(set(families.values()))
+    grounds = [_ground(n, folder, splits) for n, folder in enumerate(folders)]
+    digest = hashlib.sha256()
+    for folder in folders:
+        digest.update((folder / "truth.json").read_bytes())
+    n_models = sum(len(ground.families) for ground in grounds)
+    n_families = sum(len(set(ground.families.values())) for ground in grounds)
     blank = Calibration(
-        source=f"proving ground, split {split}: {len(chosen)} models of {n_families} families",
-        digest=hashlib.sha256(text.encode()).hexdigest(),
+        source=f"proving ground, split {' and '.join(sorted(splits))}: {n_models} models of "
+        f"{n_families} families",
+        digest=digest.hexdigest(),
         learned_on=today,
         software=lineage.__version__,
         n_families=0,
@@ -296,7 +298,7 @@ def calibrate(folder: Path, split: str, today: date) -> tuple[Learned, dict[str,
         parents={},
         direction={},
     )
-    learned = learn(found.findings, read_truth(text), families, blank)
+    learned = learn(grounds, blank)
     facts = _origin(learned.table) | {
         "prior_findings": learned.strength.prior_findings,
         "spread": learned.strength.spread,
@@ -307,6 +309,21 @@ def calibrate(folder: Path, split: str, today: date) -> tuple[Learned, dict[str,
         **_by_group(learned.left_out),
     }
     return learned, facts
+
+
+def _ground(number: int, folder: Path, splits: Collection[str]) -> Ground:
+    """What is inferred of some splits; families are numbered, since every ground names its own."""
+    from benchmarks.zoo.fingerprints import read_zoo
+
+    text = (folder / "truth.json").read_text(encoding="utf-8")
+    labels = read_labels(text)
+    chosen = sorted(name for name, label in labels.items() if label.split in splits)
+    if not chosen:
+        raise ValueError(f"no model of {folder} belongs to the split {' or '.join(sorted(splits))}")
+    read = read_zoo(folder)
+    found = infer_lineage([read[name] for name in chosen if name in read], {}, None, talk)
+    families = {name: f"{number}:{labels[name].family}" for name in chosen}
+    return Ground(found.findings, read_truth(text), families)
 
 
 def measure_calibration(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lineage.infer.calibration import group_of, witnesses_of
-from lineage.infer.equal_copies import equal_copies
+from lineage.infer.equal_copies import equal_copies, is_tied_by_copies
 from lineage.infer.truth import Truth
 from lineage.model import Finding, Grade, Kind
 
@@ -59,15 +59,15 @@ class _Ancestry:
     def judge(self, finding: Finding, family: str) -> Case:
         named = frozenset(share.parent for share in finding.parents) or frozenset(finding.ties)
         child, true = finding.child, self._parents(finding.child)
-        if finding.grade is Grade.TIE:
-            tied = named | set(finding.ties)
-            right = len(true) == 1 and true <= tied
+        tied = named | set(finding.ties) if finding.grade is Grade.TIE else frozenset()
+        right = len(true) == 1 and true <= tied if tied else named == true
+        if tied and not is_tied_by_copies(finding):
             alike = self._is_tied(finding, tied)
             return Case(finding, family, right, alike, alike, None)
         forward = self._classes(named) == self._above(child)
         backward = len(named) == 1 and self._class(child) in self._above(next(iter(named)))
         pair = forward or backward
-        return Case(finding, family, named == true, forward, pair, forward if pair else None)
+        return Case(finding, family, right, forward, pair, forward if pair else None)
 
     def _is_tied(self, finding: Finding, tied: frozenset[str]) -> bool:
         """Whether a tie holds the parent, or, of copies without an order, a copy."""

@@ -19,7 +19,7 @@ from typing import Final
 
 from lineage.infer.calibration_table import LEARNED
 from lineage.infer.curves import Calibration
-from lineage.infer.equal_copies import equal_copies
+from lineage.infer.equal_copies import equal_copies, is_tied_by_copies
 from lineage.infer.reconcile import tells_direction
 from lineage.model import Finding, Grade, Kind
 
@@ -102,7 +102,11 @@ _LAYERS = frozenset({Kind.PRUNED, Kind.PASSTHROUGH, Kind.MOE})
 
 
 def group_of(finding: Finding) -> str:
-    """The kind of a finding with parents: what it was concluded from (a key of `GROUPS`)."""
+    """The kind of a finding with parents: what it was concluded from (a key of `GROUPS`).
+
+    A tie of copies with equal words is of the kind that it would be without them.
+    """
+    finding = _but_for_copies(finding)
     proved = finding.grade is Grade.PROVED
     if finding.kind in _COPIES or (finding.kind is Kind.VOCABULARY and proved):
         return "copy"
@@ -120,6 +124,13 @@ def group_of(finding: Finding) -> str:
     if "inherited_share" in measured:
         return "from a descendant"
     return "from the founder" if "largest_inherited_share" in measured else "descent"
+
+
+def _but_for_copies(finding: Finding) -> Finding:
+    """What a finding would be if there were no models with equal words."""
+    if not is_tied_by_copies(finding):
+        return finding
+    return replace(finding, grade=Grade.INFERRED, ties=())
 
 
 def witnesses_of(finding: Finding) -> dict[str, float | None]:
@@ -159,7 +170,8 @@ def calibrated(findings: Sequence[Finding], table: Calibration = LEARNED) -> tup
 def _probability(
     finding: Finding, alike: Mapping[str, frozenset[str]], table: Calibration
 ) -> float | None:
-    if not finding.parents or not (finding.grade is Grade.TIE or tells_direction(finding)):
+    one = _but_for_copies(finding)
+    if not finding.parents or not (one.grade is Grade.TIE or tells_direction(one)):
         return None
     believed = belief(finding, table)
     return None if believed is None else believed * _share_among_copies(finding, alike)
@@ -180,24 +192,25 @@ def belief(finding: Finding, table: Calibration) -> float | None:
 
 
 def _share_among_copies(finding: Finding, alike: Mapping[str, frozenset[str]]) -> float:
-    """Probability that just the named models were meant, if some of equal words were.
+    """Probability that the truth is among what is named, if models of equal words were meant.
 
     Nothing tells which of k equal models a step starts from, or leads to, so that each is as
-    likely as the others: names say nothing. The same holds for the order of two models whose units
-    are permuted.
+    likely as the others: names say nothing. A tie of one of them may hold both what is true if it
+    is the original, parents outside, and what is true if it is a copy: the others. The order of two
+    models whose units are permuted is as open.
     """
 
     def share(name: str) -> float:
         return 1 / len(alike.get(name, (name,)))
 
-    if finding.kind is Kind.DUPLICATE and finding.grade is Grade.TIE:
-        return share(finding.child)
     if finding.grade is not Grade.TIE:
         named = (finding.child, *(one.parent for one in finding.parents))
         return math.prod(map(share, named))
     order = 0.5 if finding.kind is Kind.PERMUTED else 1.0
-    tied = finding.ties or tuple(one.parent for one in finding.parents)
-    return order * share(finding.child) * _mean_share(tied, alike)
+    tied = frozenset(finding.ties) or {one.parent for one in finding.parents}
+    others = alike.get(finding.child, frozenset()) - {finding.child}
+    outside = _mean_share(tied - others, alike) if tied - others else 0.0
+    return order * share(finding.child) * (outside + len(tied & others))
 
 
 def _mean_share(tied: Collection[str], alike: Mapping[str, frozenset[str]]) -> float:

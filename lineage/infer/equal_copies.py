@@ -9,9 +9,10 @@ import networkx as nx
 
 from lineage.model import Evidence, Finding, Grade, Kind
 
-__all__ = ["equal_copies", "tie_equal_parents"]
+__all__ = ["equal_copies", "is_tied_by_copies", "tie_equal_parents"]
 
 _DECIDED = (Grade.PROVED, Grade.INFERRED)
+_TIED = "equal_copies"
 _EQUAL = "the tied models have equal words"
 _EITHER = "of models with equal words nothing tells which came first"
 
@@ -38,7 +39,8 @@ def tie_equal_parents(findings: Sequence[Finding]) -> list[Finding]:
 
     A single parent that has equal copies becomes a tie of all of them, the one that was named
     first. Of copies whose order nothing tells, one was taken for the original: it may be a copy
-    itself, and each copy may be what was made of the original's parent. Merges, whose recipes name
+    itself, and each copy may be what was made of the original's parent. Such ties say so
+    (``equal_copies``). Merges, whose recipes name
     every parent once, stay as they are and say whose copies could take a parent's place
     (``equal_parent``). Findings that list ties already stay as they are.
     """
@@ -63,8 +65,7 @@ def _open_copy(
         return finding
     (parent,) = originals[0].parents
     if finding is originals[0]:
-        ties = (parent.parent, *others)
-        return replace(finding, grade=Grade.TIE, ties=ties, note=_also(finding.note, _EITHER))
+        return _tied_with(finding, others, _EITHER)
     if finding.kind is Kind.DUPLICATE and finding.grade is Grade.TIE:
         return replace(finding, ties=(*finding.ties, parent.parent))
     return finding
@@ -85,8 +86,18 @@ def _tied(finding: Finding, alike: Mapping[str, frozenset[str]]) -> Finding:
     others = sorted(alike.get(parent, frozenset()) - {parent, finding.child})
     if not others:
         return finding
-    ties = (parent, *others)
-    return replace(finding, grade=Grade.TIE, ties=ties, note=_also(finding.note, _EQUAL))
+    return _tied_with(finding, others, _EQUAL)
+
+
+def _tied_with(finding: Finding, others: Sequence[str], why: str) -> Finding:
+    ties = (finding.parents[0].parent, *others)
+    fact = Evidence(_TIED, float(len(others)), why)
+    return replace(finding, grade=Grade.TIE, ties=ties, evidence=(*finding.evidence, fact))
+
+
+def is_tied_by_copies(finding: Finding) -> bool:
+    """Whether a finding is a tie only because of models with equal words."""
+    return finding.grade is Grade.TIE and any(fact.name == _TIED for fact in finding.evidence)
 
 
 def _equal_parents(finding: Finding, alike: Mapping[str, frozenset[str]]) -> Iterator[Evidence]:
@@ -96,7 +107,3 @@ def _equal_parents(finding: Finding, alike: Mapping[str, frozenset[str]]) -> Ite
             listed = ", ".join(others)
             told = f"{listed} has the words of {share.parent}, and may as well be the parent"
             yield Evidence("equal_parent", float(len(others)), told)
-
-
-def _also(note: str, more: str) -> str:
-    return "; ".join(filter(None, (note, more)))
