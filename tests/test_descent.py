@@ -209,6 +209,19 @@ def test_what_was_made_of_equal_halves_stands_below_them(rng):
     assert parents_in(pool, "r", {"m": ("1", "2")})["c"] == {"m"}
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_was_made_of_a_merge_may_hide_its_smaller_part_in_noise(seed):
+    rng = np.random.default_rng(seed)
+    base = noise(rng, 1.0)
+    far, near = add(base, noise(rng, 0.01)), add(base, noise(rng, 0.003))
+    merge = [(a + b) / 2 for a, b in zip(far, near, strict=True)]
+    models = {"far": far, "near": near, "m": merge, "c": add(merge, noise(rng, 0.004))}
+    pool = pool_of({"r": base} | models)
+    beta, error = pool.carried("r", "near").share("c")
+    assert beta < 4 * error
+    assert parents_in(pool, "r", {"m": ("far", "near")})["c"] == {"m"}
+
+
 def family(models: dict[str, dict[str, np.ndarray]]) -> Pool:
     return make_pool([fingerprint(name, weights) for name, weights in models.items()])
 

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lineage.infer.geometry import make_pool
+from lineage.infer.geometry import Pool, make_pool
 from lineage.infer.methods.arithmetic import mixed
+from lineage.infer.methods.between_two import replay_nearswap
 from lineage.infer.methods.masks import Rule, changes_from, fit_masks
+from lineage.infer.methods.model_stock import replay_model_stock
 from lineage.infer.methods.selected import replay_sce
-from lineage.infer.parent_sets import parent_sets
+from lineage.infer.parent_sets import _Search, parent_sets
 from lineage.infer.settle import merges
 from lineage.infer.settle.family import OpenFamily
 from lineage.infer.settle.merged import without_merges
@@ -183,6 +185,17 @@ def test_a_copy_among_the_candidates_is_taken_once(herd):
         assert len({"a/copy", "p/one"} & set(found.members)) <= 1
 
 
+def test_an_adapter_and_its_base_are_no_pair_for_being_equal_where_it_has_no_factors():
+    """Differences to a merge of the first two; the third is the first but for some tensors."""
+    way, noise, factors = np.eye(3)
+    one, two = noise + way, noise - way
+    groups = [np.stack([one, two, one + size * factors]) for size in (0, 0, 0.1)]
+    gram = np.stack([group @ group.T for group in groups])
+    search = _Search(("one", "two", "adapter"), gram, np.full(3, 1e4))
+    assert search.pairs()[0] == [0, 1]
+    assert search.left([0, 2]) == pytest.approx(2 * search.left([0, 1]), rel=1e-3)
+
+
 @pytest.mark.parametrize("candidates", [[], ["z/base"], ["z/base", "p/one"]])
 def test_sets_are_no_larger_than_what_there_is(herd, candidates):
     merged = mixed_of(herd, {"z/base": 0.4, "p/one": 0.6})
@@ -276,6 +289,25 @@ def test_della_is_told_from_dare_by_small_changes_dropped_more_often(herd):
 # Methods without a choice of masks.
 
 
+def test_a_model_stock_of_unrelated_changes_is_found_by_rows_that_do_not_tell_their_cosine():
+    rng = np.random.default_rng(1)
+    whole = (300, 48)
+    base = round_to(DTYPE, rng.standard_normal(whole).astype(np.float32))
+    one, two = (
+        round_to(DTYPE, base + 0.1 * rng.standard_normal(whole).astype(np.float32))
+        for _ in range(2)
+    )
+    mean = round_to(DTYPE, round_to(DTYPE, one + two) / np.float32(2))
+    t = round_to(DTYPE, np.array([0.037], np.float32))
+    rest = round_to(DTYPE, 1 - t)
+    child = round_to(DTYPE, round_to(DTYPE, t * mean) + round_to(DTYPE, rest * base))
+    rows = np.stack([model[:40] for model in (base, one, two, child)])
+    pool = Pool(("r", "p/one", "p/two", "c"), (TensorKey("up", 0),), (rows,))
+    found = replay_model_stock(pool, "c", DTYPE, ("p/one", "r", "p/two"))
+    assert (found.match, found.base) == (1.0, "r")
+    assert found.weights == pytest.approx([float(t[0]) / 2] * 2)
+
+
 @pytest.mark.slow
 def test_model_stock_is_proved_by_the_cosines_of_its_parents(herd):
     names = ("p/one", "d/twin", "p/three")
@@ -340,17 +372,33 @@ def test_a_model_that_hardly_left_its_base_is_no_sce_merge(herd):
         assert found is None or found.match < 0.9
 
 
-def test_nearswap_is_proved_with_its_step(herd):
+def nearswapped(first, second, t):
     merged = {}
-    for key, a in herd["p/two"].items():
-        b = herd["p/three"][key]
+    for key, a in first.items():
+        b = second[key]
         gap = np.maximum(np.abs(round_to(DTYPE, a - b)), np.float32(1e-6))
-        weight = np.minimum(round_to(DTYPE, np.float32(5e-4) / gap), np.float32(1))
+        weight = np.minimum(round_to(DTYPE, np.float32(t) / gap), np.float32(1))
         rest = round_to(DTYPE, 1 - weight)
         merged[key] = round_to(DTYPE, round_to(DTYPE, weight * b) + round_to(DTYPE, rest * a))
-    found = settled(herd, merged)
+    return merged
+
+
+def test_nearswap_is_proved_with_its_step(herd):
+    found = settled(herd, nearswapped(herd["p/two"], herd["p/three"], 5e-4))
     assert (found.method, found.base) == ("nearswap", "p/two")
     assert yaml.safe_load(found.recipe_yaml)["parameters"]["t"] == pytest.approx(5e-4)
+
+
+@pytest.mark.parametrize("t", [6e-4, 9e-4])
+def test_a_nearswap_that_left_few_words_between_the_two_tells_its_step_by_the_finest(t):
+    h = Herd(23)
+    second = stored(h.founder(layers=2))
+    first = h.train(second, 0.01, text=1)
+    models = {"a": first, "b": second, "c": nearswapped(first, second, t)}
+    pool = make_pool([fingerprint(name, model) for name, model in models.items()])
+    found = replay_nearswap(pool, "c", DTYPE, ("a", "b"))
+    assert (found.match, found.base) == (1.0, "a")
+    assert yaml.safe_load(found.recipe_yaml)["parameters"]["t"] == t
 
 
 def test_arcee_fusion_is_proved_though_its_result_is_wider_than_its_recipe(herd):

@@ -18,9 +18,11 @@ from lineage.weights.roles import TensorKey
 N_ROWS, WIDTH = 40, 16
 
 
-def pool_of(dtypes=(), **models) -> Pool:
-    values = np.stack([np.asarray(model, np.float32) for model in models.values()])
-    return Pool(tuple(models), (TensorKey("embed", -1),), (values,), dtypes)
+def pool_of(dtypes=(), roles=("embed",), **models) -> Pool:
+    """Matrices of several roles lie one below the other in each model."""
+    stacked = np.stack([np.asarray(model, np.float32) for model in models.values()])
+    keys = tuple(TensorKey(role, layer) for layer, role in enumerate(roles))
+    return Pool(tuple(models), keys, tuple(np.split(stacked, len(roles), axis=1)), dtypes)
 
 
 @pytest.fixture
@@ -88,6 +90,25 @@ def test_two_rows_moved_a_tenth_as_far_tell_as_much_and_one_does_not(rng):
     for n_rows, share, told in ((1, 0.05, False), (2, 0.05, True), (4, 0.2, False)):
         near[:n_rows] = base[:n_rows] + share * (far[:n_rows] - base[:n_rows])
         assert has_rows_untouched(pool_of(r=base, f=far, n=near), "n", "f", "r") is told
+
+
+@pytest.mark.parametrize(
+    ("roles", "rows", "told"),
+    [
+        (("q", "k"), (0, 1, 2), False),
+        (("q", "k"), (0, N_ROWS // 2), True),
+        (("embed", "q"), (0, 1), True),
+        (("embed", "q"), (0, N_ROWS // 2, N_ROWS // 2 + 1), True),
+        (("head", "q"), (N_ROWS // 2, N_ROWS // 2 + 1), False),
+    ],
+)
+def test_rows_of_one_matrix_count_once_where_they_are_no_tokens(rng, roles, rows, told):
+    base = rng.standard_normal((N_ROWS, WIDTH))
+    far = trained(rng, base, range(N_ROWS))
+    near = far + 0.01 * rng.standard_normal(far.shape)
+    near[list(rows)] = base[list(rows)] + 0.05 * (far[list(rows)] - base[list(rows)])
+    pool = pool_of(roles=roles, r=base, f=far, n=near)
+    assert has_rows_untouched(pool, "n", "f", "r") is told
 
 
 def test_what_only_rounding_moved_did_not_move(rng):

@@ -169,7 +169,8 @@ class DescentTree:
             if one in self.pool.ids and self.carrying.part(mixture, one, at) > MIN_SHARE
         ]
         if any(
-            self.carrying.part(model, one, at) < _LEAST_PART * self.carrying.part(mixture, one, at)
+            self.carrying.most_of(model, one, at)
+            < _LEAST_PART * self.carrying.part(mixture, one, at)
             for one in parents
         ):
             return False

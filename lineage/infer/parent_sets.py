@@ -36,6 +36,8 @@ _N_RUNS = 24
 _N_STARTS = 3
 _LEAST_SIZE = 1 / 8
 _RIDGE = 1e-9
+_EQUAL = 1e-9
+"""Squared distance of two relatives that are one, in those of both to the child."""
 _WORTH_A_SWAP = 1e-6
 _N_SWAPS = 8
 _ATTENTION = frozenset({"q", "k", "v", "o"})
@@ -147,9 +149,13 @@ class _Search:
             return []
         # 1 / (1ᵀ G_S⁻¹ 1) of all pairs at once.
         own = np.einsum("gii->gi", self.gram)
-        apart = own[:, :, None] + own[:, None, :] - 2 * self.gram
+        both = own[:, :, None] + own[:, None, :]
+        apart = both - 2 * self.gram
         product = own[:, :, None] * own[:, None, :] - self.gram**2
-        left = self._mean(np.maximum(product, 0.0) / np.maximum(apart, 1e-200), 2)
+        # An adapter leaves most tensors as they were: there the two are one.
+        equal = apart <= _EQUAL * both
+        left_in = np.where(equal, both / 2, np.maximum(product, 0.0) / np.where(equal, 1.0, apart))
+        left = self._mean(left_in, 2)
         left[np.tril_indices(n)] = np.inf
         best = np.argsort(left, axis=None)[: min(_N_STARTS, n * (n - 1) // 2)]
         return [[int(i) for i in np.unravel_index(at, left.shape)] for at in best]
@@ -233,6 +239,6 @@ def _distinct(gram: F64) -> list[int]:
     apart = own[:, None] + own[None, :] - 2 * gram
     kept: list[int] = []
     for i in range(len(own)):
-        if all(apart[i, j] > 1e-9 * (own[i] + own[j]) for j in kept):
+        if all(apart[i, j] > _EQUAL * (own[i] + own[j]) for j in kept):
             kept.append(i)
     return kept

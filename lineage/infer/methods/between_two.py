@@ -18,6 +18,7 @@ from scipy.special import softmax
 
 from lineage.infer.geometry import Pool
 from lineage.infer.methods.arithmetic import change_of
+from lineage.infer.methods.masks import spacing
 from lineage.infer.replay import Replay, n_equal, recipe_text
 from lineage.weights.encodings import TORCH_NAMES, round_to
 
@@ -28,6 +29,8 @@ F64 = NDArray[np.float64]
 
 _LEAST_GAP = 1e-6
 _DIGITS = (1, 2, 3)
+_SPACINGS = (0, 2, 8)
+"""Least moves of words that are asked, in their spacings."""
 _PLAUSIBLE = 0.5
 _QUARTILES = (0.25, 0.5, 0.75)
 _OUTLIERS = 1.5
@@ -43,12 +46,11 @@ def replay_nearswap(pool: Pool, child: str, dtype: str, pair: Sequence[str]) -> 
     tried = []
     for first, second in (tuple(pair), tuple(reversed(pair))):
         a, b = pool.ids.index(first), pool.ids.index(second)
-        step = _typical_step(probe, c, a, b)
-        for digits in _DIGITS:
-            t = float(f"{step:.{digits - 1}e}")
-            if t > 0:
-                equal = n_equal(_nearswapped(probe[a], probe[b], t, dtype), probe[c])
-                tried.append((equal / probe[0].size, -digits, t, a, b))
+        steps = _typical_steps(pool, c, a, b, dtype)
+        rounded = {float(f"{step:.{digits - 1}e}"): -digits for step in steps for digits in _DIGITS}
+        for t, n_digits in rounded.items():
+            equal = n_equal(_nearswapped(probe[a], probe[b], t, dtype), probe[c])
+            tried.append((equal / probe[0].size, n_digits, t, a, b))
     if not tried:
         return None
     match, _, t, a, b = max(tried)
@@ -97,11 +99,19 @@ def _probe(pool: Pool) -> tuple[F32, F64]:
     return max(matrices or pool.values, key=lambda values: values[0].size), sizes
 
 
-def _typical_step(values: F32, child: int, a: int, b: int) -> float:
-    """The move of words that are further apart than they were moved; 0 if there are none."""
-    move, gap = np.abs(values[child] - values[a]), np.abs(values[b] - values[a])
-    far = (move > 0) & (gap > 2 * move)
-    return float(np.median(move[far])) if far.any() else 0.0
+def _typical_steps(pool: Pool, child: int, a: int, b: int, dtype: str) -> list[float]:
+    """Median moves of words that are further apart than they were moved, of ever finer words.
+
+    A word keeps no move much smaller than its spacing, and those it keeps are rounded to it.
+    """
+    moves: list[list[F32]] = [[] for _ in _SPACINGS]
+    for values in pool.values:
+        move, gap = np.abs(values[child] - values[a]), np.abs(values[b] - values[a])
+        far = (move > 0) & (gap > 2 * move)
+        coarseness = spacing(np.maximum(np.abs(values[child]), np.abs(values[a])), dtype)
+        for told, least in zip(moves, _SPACINGS, strict=True):
+            told.append(move[far & (move >= least * coarseness)])
+    return [float(np.median(words)) for told in moves if (words := np.concatenate(told)).size]
 
 
 def _nearswapped(first: F32, second: F32, t: float, dtype: str) -> F32:

@@ -25,9 +25,15 @@ F32 = NDArray[np.float32]
 
 _SPACING = {"BF16": 2.0**-8, "F16": 2.0**-11}
 _NEIGHBOURS = 6
+_MOST_NEIGHBOURS = 128
+_N_ERRORS = 6
+"""Rounding is no noise, and of small changes it is most: errors are larger than they seem."""
+_ASKED_WORDS = 2048
+_LIKELY = 3
+"""Words on which every t is tried, and how many of them are tried on all."""
 _N_ORDERS = 24
 _PLAUSIBLE = 0.5
-_ROWS_ERROR = 0.2
+_ROWS_ERROR = 0.4
 """How far rows may mislead about the t of their tensor."""
 
 
@@ -80,31 +86,51 @@ def _best(
     for x in loaded:
         total = round_to(dtype, total + x)
     mean = round_to(dtype, total / np.float32(len(loaded)))
-    found = []
-    for here in _near(
-        _ratio(changes), _least_squares(values[child] - origin, mean - origin), dtype
-    ):
-        rest = round_to(dtype, np.float32(1) - here)
-        given = round_to(dtype, round_to(dtype, here * mean) + round_to(dtype, rest * origin))
-        found.append((n_equal(given, values[child]), float(here)))
-    return max(found, key=lambda one: one[0])
+    asked = _shares_asked(changes, values[child] - origin, mean - origin, dtype)
+
+    def n_given(here: F32, words: slice) -> int:
+        rest = round_to(dtype, 1 - here)
+        kept = round_to(dtype, rest * origin.ravel()[words])
+        given = round_to(dtype, round_to(dtype, here * mean.ravel()[words]) + kept)
+        return n_equal(given, values[child].ravel()[words])
+
+    some, every = slice(None, None, -(-origin.size // _ASKED_WORDS)), slice(None)
+    likely = sorted(asked, key=lambda here: -n_given(here, some))[:_LIKELY]
+    return max(((n_given(here, every), here.item()) for here in likely), key=lambda one: one[0])
 
 
-def _near(ratio: float, fitted: float, dtype: str) -> F32:
-    """Numbers of a type around two estimates of t, the one the cosines give first."""
-    centres = (ratio, fitted) if abs(fitted - ratio) <= _ROWS_ERROR else (ratio,)
-    step = _SPACING.get(dtype, 0.0) * 2.0 ** np.floor(np.log2(max(abs(ratio), 1e-6)) + 1)
-    around = np.arange(-_NEIGHBOURS, _NEIGHBOURS + 1) if step else np.zeros(1)
-    around = around[np.argsort(np.abs(around), kind="stable")]
-    near = [centre + steps * step for centre in centres for steps in around]
-    return round_to(dtype, np.array(list(dict.fromkeys(near)), np.float32))
+def _shares_asked(changes: F32, child: F32, mean: F32, dtype: str) -> list[F32]:
+    """Numbers of a type around two estimates of t, the one that the cosines give first.
+
+    Of nearly orthogonal changes t is small, and the cosines of some rows tell little of it.
+    """
+    ratio = _ratio(changes)
+    fitted, error = _least_squares(child, mean)
+    near = _near(ratio, 0.0, dtype)
+    if abs(fitted - ratio) <= _ROWS_ERROR:
+        near += _near(fitted, error, dtype)
+    return list(round_to(dtype, np.array(list(dict.fromkeys(near)), np.float32))[:, None])
 
 
-def _least_squares(child: F32, mean: F32) -> float:
-    """The share of the parents' mean change that the child has; 0 where there is none."""
-    along = mean.ravel().astype(np.float64)
+def _near(centre: float, error: float, dtype: str) -> list[float]:
+    """Numbers of a type around one, the nearest first, as far as some errors reach."""
+    step = _SPACING.get(dtype, 0.0) * 2.0 ** np.floor(np.log2(max(abs(centre), 1e-6)) + 1)
+    if not step:
+        return [centre]
+    n_beside = int(np.clip(np.ceil(_N_ERRORS * error / step), _NEIGHBOURS, _MOST_NEIGHBOURS))
+    around = np.arange(-n_beside, n_beside + 1)
+    return [centre + int(n) * step for n in around[np.argsort(np.abs(around), kind="stable")]]
+
+
+def _least_squares(child: F32, mean: F32) -> tuple[float, float]:
+    """The share of the parents' mean change that the child has, and its standard error."""
+    along, change = mean.ravel().astype(np.float64), child.ravel().astype(np.float64)
     square = float(along @ along)
-    return float(child.ravel().astype(np.float64) @ along) / square if square else 0.0
+    if not square:
+        return 0.0, 0.0
+    share = float(change @ along) / square
+    left = change - share * along
+    return share, float(np.sqrt(left @ left / max(1, left.size - 1) / square))
 
 
 def _ratio(changes: F32) -> float:
