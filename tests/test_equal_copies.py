@@ -38,11 +38,25 @@ def test_a_merge_says_whose_copy_could_take_a_parents_place():
     assert fact.text.startswith("b has the words of a")
 
 
-def test_merges_of_models_without_copies_abstentions_and_ties_stay_as_they_are():
+def test_what_is_a_tie_without_copies_holds_theirs_too():
+    tie = found("t", "a", grade=Grade.TIE, ties=("y", "a"))
+    *_, told = tie_equal_parents([ROOT, TWIN, tie])
+    assert (told.ties, told.evidence) == (("y", "a", "b"), ())
+    assert not is_tied_by_copies(told)
+
+
+def test_a_copy_of_what_ties_ties_with_the_same_and_the_original_with_the_copy():
+    origin = Finding("z", Kind.FOUNDER, Grade.INFERRED)
+    tie = found("a", "z", grade=Grade.TIE, ties=("z", "y"))
+    _, first, copy = tie_equal_parents([origin, tie, TWIN])
+    assert (first.ties, first.evidence) == (("z", "y", "b"), ())
+    assert copy.ties == ("a", "z", "y")
+
+
+def test_merges_of_models_without_copies_and_abstentions_stay_as_they_are():
     merge = Finding("m", Kind.MERGE, Grade.PROVED, (ParentShare("y", 0.5), ParentShare("x", 0.5)))
     open_ = Finding("o", Kind.FINETUNE, Grade.ABSTAIN, ties=("a",))
-    tie = found("t", "a", grade=Grade.TIE, ties=("a", "y"))
-    assert tie_equal_parents([ROOT, TWIN, merge, open_, tie]) == [ROOT, TWIN, merge, open_, tie]
+    assert tie_equal_parents([ROOT, TWIN, merge, open_]) == [ROOT, TWIN, merge, open_]
 
 
 def test_a_founder_and_its_copy_stay_as_they_are():

@@ -40,9 +40,9 @@ def tie_equal_parents(findings: Sequence[Finding]) -> list[Finding]:
     A single parent that has equal copies becomes a tie of all of them, the one that was named
     first. Of copies whose order nothing tells, one was taken for the original: it may be a copy
     itself, and each copy may be what was made of the original's parent. Such ties say so
-    (``equal_copies``). Merges, whose recipes name
+    (``equal_copies``); what is a tie without them gets more members. Merges, whose recipes name
     every parent once, stay as they are and say whose copies could take a parent's place
-    (``equal_parent``). Findings that list ties already stay as they are.
+    (``equal_parent``).
     """
     alike = equal_copies(findings)
     by_child = {finding.child: finding for finding in findings}
@@ -59,40 +59,47 @@ def _open_copy(
     originals = [
         by_child[name]
         for name in (finding.child, *others)
-        if name in by_child and _is_placed(by_child[name])
+        if name in by_child and _has_one_parent(by_child[name])
     ]
     if not originals:
         return finding
-    (parent,) = originals[0].parents
     if finding is originals[0]:
         return _tied_with(finding, others, _EITHER)
     if finding.kind is Kind.DUPLICATE and finding.grade is Grade.TIE:
-        return replace(finding, ties=(*finding.ties, parent.parent))
+        above = originals[0].ties or (originals[0].parents[0].parent,)
+        return replace(finding, ties=_joined(finding.ties, above))
     return finding
 
 
-def _is_placed(finding: Finding) -> bool:
-    """Whether one parent is asserted, and no copy of the model."""
-    return len(finding.parents) == 1 and not finding.ties and finding.grade in _DECIDED
+def _has_one_parent(finding: Finding) -> bool:
+    """Whether one parent is asserted, or several are tied, and no copy of the model."""
+    is_told = finding.grade in _DECIDED or finding.grade is Grade.TIE
+    return len(finding.parents) == 1 and is_told and finding.kind is not Kind.DUPLICATE
 
 
 def _tied(finding: Finding, alike: Mapping[str, frozenset[str]]) -> Finding:
     if len(finding.parents) > 1:
         facts = tuple(_equal_parents(finding, alike))
         return replace(finding, evidence=(*finding.evidence, *facts)) if facts else finding
-    if not _is_placed(finding):
+    if not _has_one_parent(finding):
         return finding
-    parent = finding.parents[0].parent
-    others = sorted(alike.get(parent, frozenset()) - {parent, finding.child})
-    if not others:
-        return finding
-    return _tied_with(finding, others, _EQUAL)
+    tied = finding.ties or (finding.parents[0].parent,)
+    equals = (sorted(alike.get(one, frozenset()) - {finding.child}) for one in tied)
+    others = [name for names in equals for name in names if name not in tied]
+    return _tied_with(finding, others, _EQUAL) if others else finding
 
 
 def _tied_with(finding: Finding, others: Sequence[str], why: str) -> Finding:
-    ties = (finding.parents[0].parent, *others)
+    """A tie with models more, and why, if it is one for no other reason."""
+    ties = _joined(finding.ties or (finding.parents[0].parent,), others)
+    if finding.grade is Grade.TIE:
+        return replace(finding, ties=ties)
     fact = Evidence(_TIED, float(len(others)), why)
     return replace(finding, grade=Grade.TIE, ties=ties, evidence=(*finding.evidence, fact))
+
+
+def _joined(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *second)))
 
 
 def is_tied_by_copies(finding: Finding) -> bool:
