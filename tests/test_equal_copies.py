@@ -51,6 +51,7 @@ def test_a_copy_of_what_ties_ties_with_the_same_and_the_original_with_the_copy()
     _, first, copy = tie_equal_parents([origin, tie, TWIN])
     assert (first.ties, first.evidence) == (("z", "y", "b"), ())
     assert copy.ties == ("a", "z", "y")
+    assert tie_equal_parents([origin, first, copy]) == [origin, first, copy]
 
 
 def test_merges_of_models_without_copies_and_abstentions_stay_as_they_are():

@@ -67,7 +67,8 @@ def _open_copy(
         return _tied_with(finding, others, _EITHER)
     if finding.kind is Kind.DUPLICATE and finding.grade is Grade.TIE:
         above = originals[0].ties or (originals[0].parents[0].parent,)
-        return replace(finding, ties=_joined(finding.ties, above))
+        others_above = [name for name in above if name != finding.child]
+        return replace(finding, ties=_joined(finding.ties, others_above))
     return finding
 
 
