@@ -452,6 +452,7 @@ def test_an_order_that_rests_on_dates_is_not_judged(table):
         finding(kind=Kind.DUPLICATE, grade=Grade.PROVED),
         finding(kind=Kind.LORA_MERGED),
         finding(direction_log_odds=1.0),
+        finding(direction_log_odds=1.0, grade=Grade.TIE, ties=("f/p", "f/q"), equal_copies=1.0),
     ]
     assert [one.probability for one in calibrated(dated, table)] == [None] * len(dated)
     (told,) = calibrated([finding(kind=Kind.LORA_MERGED, direction_log_odds=4.0)], table)

@@ -289,12 +289,13 @@ def test_della_is_told_from_dare_by_small_changes_dropped_more_often(herd):
 # Methods without a choice of masks.
 
 
-def test_a_model_stock_of_unrelated_changes_is_found_by_rows_that_do_not_tell_their_cosine():
+@pytest.mark.parametrize("size", [0.1, 0.01])  # of a step, beside a rounding of .004
+def test_a_model_stock_of_unrelated_changes_is_found_by_rows_that_do_not_tell_their_cosine(size):
     rng = np.random.default_rng(1)
     whole = (300, 48)
     base = round_to(DTYPE, rng.standard_normal(whole).astype(np.float32))
     one, two = (
-        round_to(DTYPE, base + 0.1 * rng.standard_normal(whole).astype(np.float32))
+        round_to(DTYPE, base + size * rng.standard_normal(whole).astype(np.float32))
         for _ in range(2)
     )
     mean = round_to(DTYPE, round_to(DTYPE, one + two) / np.float32(2))
