@@ -31,6 +31,8 @@ _N_ERRORS = 6
 _ASKED_WORDS = 2048
 _LIKELY = 3
 """Words on which every t is tried, and how many of them are tried on all."""
+_FEWER_MISSED = 0.5
+"""Of the words that the nearest member misses, what is missed before t is searched for further."""
 _N_ORDERS = 24
 _PLAUSIBLE = 0.5
 _ROWS_ERROR = 0.4
@@ -55,8 +57,17 @@ def replay_model_stock(pool: Pool, child: str, dtype: str, members: Sequence[str
     match, base, order = max(tried, key=lambda one: one[0])
     if match < _PLAUSIBLE:
         return None
-    found = [_best(values, c, base, order, dtype) for values in pool.values]
     sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
+    found = [_best(values, c, base, order, dtype) for values in pool.values]
+    missed = sizes.sum() - sum(equal for equal, _ in found)
+    if 0 < missed < _FEWER_MISSED * min(_n_missed(pool, c, i) for i in index):
+        # It is one: where words are missed, the rows read tell too little of t.
+        found = [
+            one
+            if one[0] == values[c].size
+            else _best(values, c, base, order, dtype, _MOST_NEIGHBOURS)
+            for one, values in zip(found, pool.values, strict=True)
+        ]
     share = float(np.average([t for _, t in found], weights=sizes)) / len(order)
     parents = tuple(pool.ids[i] for i in order)
     recipe = {
@@ -75,10 +86,22 @@ def replay_model_stock(pool: Pool, child: str, dtype: str, members: Sequence[str
     )
 
 
+def _n_missed(pool: Pool, child: int, other: int) -> int:
+    return sum(values[child].size - n_equal(values[child], values[other]) for values in pool.values)
+
+
 def _best(
-    values: F32, child: int, base: int, parents: Sequence[int], dtype: str
+    values: F32,
+    child: int,
+    base: int,
+    parents: Sequence[int],
+    dtype: str,
+    reach: int = _NEIGHBOURS,
 ) -> tuple[int, float]:
-    """Most words of one tensor that come out, and the t with which they do."""
+    """Most words of one tensor that come out, and the t with which they do.
+
+    Asked are numbers near two estimates of t, at most `reach` steps of the number type away.
+    """
     origin = round_to(dtype, values[base])
     loaded = [round_to(dtype, values[i]) for i in parents]
     changes = np.stack([change_of(x, origin, dtype) for x in loaded])
@@ -86,7 +109,7 @@ def _best(
     for x in loaded:
         total = round_to(dtype, total + x)
     mean = round_to(dtype, total / np.float32(len(loaded)))
-    asked = _shares_asked(changes, values[child] - origin, mean - origin, dtype)
+    asked = _shares_asked(changes, values[child] - origin, mean - origin, dtype, reach)
 
     def n_given(here: F32, words: slice) -> int:
         rest = round_to(dtype, 1 - here)
@@ -99,25 +122,25 @@ def _best(
     return max(((n_given(here, every), here.item()) for here in likely), key=lambda one: one[0])
 
 
-def _shares_asked(changes: F32, child: F32, mean: F32, dtype: str) -> list[F32]:
+def _shares_asked(changes: F32, child: F32, mean: F32, dtype: str, reach: int) -> list[F32]:
     """Numbers of a type around two estimates of t, the one that the cosines give first.
 
     Of nearly orthogonal changes t is small, and the cosines of some rows tell little of it.
     """
     ratio = _ratio(changes)
     fitted, error = _least_squares(child, mean)
-    near = _near(ratio, 0.0, dtype)
+    near = _near(ratio, 0.0, dtype, reach)
     if abs(fitted - ratio) <= _ROWS_ERROR:
-        near += _near(fitted, error, dtype)
+        near += _near(fitted, error, dtype, reach)
     return list(round_to(dtype, np.array(list(dict.fromkeys(near)), np.float32))[:, None])
 
 
-def _near(centre: float, error: float, dtype: str) -> list[float]:
-    """Numbers of a type around one, the nearest first, as far as some errors reach."""
+def _near(centre: float, error: float, dtype: str, reach: int) -> list[float]:
+    """Numbers of a type around one, the nearest first, as far as some errors or `reach` go."""
     step = _SPACING.get(dtype, 0.0) * 2.0 ** np.floor(np.log2(max(abs(centre), 1e-6)) + 1)
     if not step:
         return [centre]
-    n_beside = int(np.clip(np.ceil(_N_ERRORS * error / step), _NEIGHBOURS, _MOST_NEIGHBOURS))
+    n_beside = int(np.clip(np.ceil(_N_ERRORS * error / step), _NEIGHBOURS, reach))
     around = np.arange(-n_beside, n_beside + 1)
     return [centre + int(n) * step for n in around[np.argsort(np.abs(around), kind="stable")]]
 
