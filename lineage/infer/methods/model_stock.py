@@ -117,7 +117,7 @@ def _best(
         given = round_to(dtype, round_to(dtype, here * mean.ravel()[words]) + kept)
         return n_equal(given, values[child].ravel()[words])
 
-    some, every = slice(None, None, -(-origin.size // _ASKED_WORDS)), slice(None)
+    some, every = slice(None, None, max(1, -(-origin.size // _ASKED_WORDS))), slice(None)
     likely = sorted(asked, key=lambda here: -n_given(here, some))[:_LIKELY]
     return max(((n_given(here, every), here.item()) for here in likely), key=lambda one: one[0])
 
