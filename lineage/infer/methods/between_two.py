@@ -47,7 +47,12 @@ def replay_nearswap(pool: Pool, child: str, dtype: str, pair: Sequence[str]) -> 
     for first, second in (tuple(pair), tuple(reversed(pair))):
         a, b = pool.ids.index(first), pool.ids.index(second)
         steps = _typical_steps(pool, c, a, b, dtype)
-        rounded = {float(f"{step:.{digits - 1}e}"): -digits for step in steps for digits in _DIGITS}
+        # Fewest digits come last and stay: of steps that give as many words the roundest is told.
+        rounded = {
+            float(f"{step:.{digits - 1}e}"): -digits
+            for digits in reversed(_DIGITS)
+            for step in steps
+        }
         for t, n_digits in rounded.items():
             equal = n_equal(_nearswapped(probe[a], probe[b], t, dtype), probe[c])
             tried.append((equal / probe[0].size, n_digits, t, a, b))
