@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from lineage.infer.equal_copies import equal_copies, is_tied_by_copies, tie_equal_parents
-from lineage.model import Finding, Grade, Kind, ParentShare
+from dataclasses import replace
+
+from lineage.infer.equal_copies import (
+    equal_copies,
+    equal_values,
+    is_tied_by_copies,
+    tie_equal_parents,
+)
+from lineage.model import Evidence, Finding, Grade, Kind, ParentShare
 
 
 def found(child, parent, kind=Kind.FINETUNE, grade=Grade.INFERRED, ties=()):
@@ -20,7 +27,7 @@ def test_a_parent_with_an_equal_copy_becomes_a_tie_that_names_the_found_one_firs
     assert child.parents == (ParentShare("b", 1.0),)
     assert is_tied_by_copies(child)
     (fact,) = child.evidence
-    assert (fact.value, fact.text) == (1.0, "the tied models have equal words")
+    assert (fact.value, fact.text) == (1.0, "the tied models hold equal values")
 
 
 def test_copies_whose_order_is_known_tie_nobody():
@@ -35,7 +42,7 @@ def test_a_merge_says_whose_copy_could_take_a_parents_place():
     assert (told.parents, told.grade, told.ties) == (merge.parents, Grade.PROVED, ())
     (fact,) = told.evidence
     assert (fact.name, fact.value) == ("equal_parent", 1.0)
-    assert fact.text.startswith("b has the words of a")
+    assert fact.text == "equal values, and as well the parent as a: b"
 
 
 def test_what_is_a_tie_without_copies_holds_theirs_too():
@@ -73,3 +80,37 @@ def test_of_copies_without_order_each_may_be_the_one_that_the_parent_made():
     assert not is_tied_by_copies(copy)
     assert (copy.kind, copy.ties) == (Kind.DUPLICATE, ("a", "z"))
     assert equal_copies([origin, first, copy])["a"] == {"a", "b"}
+
+
+def cast(child, parent, *, lossless=True):
+    facts = (Evidence("equal_values", 1.0, "the cast lost nothing"),) if lossless else ()
+    return replace(found(child, parent, Kind.CAST, Grade.PROVED), evidence=facts)
+
+
+def test_a_child_of_what_has_a_lossless_cast_stays_and_says_that_the_cast_may_be_its_parent():
+    casts = [cast("k", "a"), cast("l", "k")]
+    *_, child = tie_equal_parents([ROOT, *casts, found("c", "a")])
+    assert (child.grade, child.ties, child.parents) == (Grade.INFERRED, (), found("c", "a").parents)
+    (fact,) = child.evidence
+    assert (fact.name, fact.value) == ("equal_parent", 2.0)
+    assert fact.text.endswith("as well the parent as a: k, l")
+
+
+def test_a_cast_that_lost_something_is_no_equal():
+    given = [ROOT, cast("k", "a", lossless=False), found("c", "a")]
+    assert tie_equal_parents(given) == given
+
+
+def test_a_lossless_cast_has_an_order_and_is_made_of_its_original():
+    assert tie_equal_parents([ROOT, cast("k", "a")]) == [ROOT, cast("k", "a")]
+    assert equal_copies([ROOT, cast("k", "a")]) == {}
+    assert equal_values([ROOT, cast("k", "a")]) == {key: {"a", "k"} for key in "ak"}
+
+
+def test_ties_hold_the_lossless_casts_of_all_that_they_name():
+    tie = found("t", "a", grade=Grade.TIE, ties=("y", "a"))
+    *_, told = tie_equal_parents([ROOT, cast("k", "a"), tie])
+    assert (told.ties, told.evidence) == (("y", "a", "k"), ())
+    *_, told = tie_equal_parents([ROOT, TWIN, cast("k", "b"), found("c", "a")])
+    assert told.ties == ("a", "b", "k")
+    assert is_tied_by_copies(told)

@@ -362,6 +362,7 @@ def test_a_cast_comes_from_the_finer_type_even_when_dates_say_otherwise(to):
     found = infer(models)
     assert found["a/cast"].kind is Kind.CAST
     assert parents(found["a/cast"]) == {"b/full": 1.0}
+    assert [fact.name for fact in found["a/cast"].evidence] == ["equal_after_cast"]
     assert not found["b/full"].parents
 
 
@@ -373,6 +374,8 @@ def test_an_upcast_is_known_by_its_empty_low_bits():
     }
     found = infer(models)
     assert parents(found["a/wide"]) == {"b/narrow": 1.0}
+    kept = found["a/wide"].evidence[-1]
+    assert (kept.name, kept.value) == ("equal_values", 1.0)
     assert not found["b/narrow"].parents
 
 

@@ -29,7 +29,7 @@ from benchmarks.zoo.calibrating import measure_calibration
 from benchmarks.zoo.fingerprints import read_zoo
 from benchmarks.zoo.labels import Label, read_labels
 from lineage.infer.assemble import Inference, infer_lineage
-from lineage.infer.equal_copies import equal_copies
+from lineage.infer.equal_copies import equal_copies, equal_values
 from lineage.infer.geometry import Pool, make_pool
 from lineage.infer.quantised import dequantised, is_quantised
 from lineage.infer.reconcile import reconcile
@@ -307,13 +307,13 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
 
 
 def _tied_to_equals(found: Inference, tied: Collection[str]) -> set[str]:
-    """Children whose tie is between equal copies alone, and such copies themselves."""
-    alike = equal_copies(found.findings)
+    """Children whose tie is between equal models alone, and equal copies themselves."""
+    alike, equal = equal_copies(found.findings), equal_values(found.findings)
     return {
         one.child
         for one in found.findings
         if one.child in tied
-        and (one.child in alike or set(one.ties) <= alike.get(one.parents[0].parent, frozenset()))
+        and (one.child in alike or set(one.ties) <= equal.get(one.parents[0].parent, frozenset()))
     }
 
 

@@ -1,19 +1,23 @@
-"""Models of equal words whose order nothing tells: whoever comes from one may come from any."""
+"""Models of equal values: whoever comes from one may come from any.
+
+Copies of equal words, whose order nothing tells, and casts that lost nothing, whose order is known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import networkx as nx
 
 from lineage.model import Evidence, Finding, Grade, Kind
 
-__all__ = ["equal_copies", "is_tied_by_copies", "tie_equal_parents"]
+__all__ = ["equal_copies", "equal_values", "is_tied_by_copies", "tie_equal_parents"]
 
 _DECIDED = (Grade.PROVED, Grade.INFERRED)
 _TIED = "equal_copies"
-_EQUAL = "the tied models have equal words"
+_LOSSLESS = "equal_values"
+_EQUAL = "the tied models hold equal values"
 _EITHER = "of models with equal words nothing tells which came first"
 
 
@@ -22,14 +26,36 @@ def equal_copies(findings: Sequence[Finding]) -> dict[str, frozenset[str]]:
 
     Models that stand alone are left out.
     """
-    same = nx.Graph()
+    return _classes(_copies(findings))
+
+
+def equal_values(findings: Sequence[Finding]) -> dict[str, frozenset[str]]:
+    """By model, those that a child of it may as well come from, itself included.
+
+    Equal copies whose order nothing tells, and the casts of them that lost nothing: a child's words
+    differ by less than its number type resolves. Models that stand alone are left out.
+    """
+    casts = (
+        (one.child, one.parents[0].parent)
+        for one in findings
+        if one.kind is Kind.CAST
+        and len(one.parents) == 1
+        and any(fact.name == _LOSSLESS for fact in one.evidence)
+    )
+    return _classes([*_copies(findings), *casts])
+
+
+def _copies(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
     for finding in findings:
         if finding.kind is Kind.DUPLICATE and finding.grade in (Grade.TIE, Grade.ABSTAIN):
             # The ties of a copy that was placed may hold what its original was made of.
             others = tuple(share.parent for share in finding.parents) or finding.ties
-            same.add_edges_from((finding.child, other) for other in others)
+            yield from ((finding.child, other) for other in others)
+
+
+def _classes(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
     found: dict[str, frozenset[str]] = {}
-    for alike in map(frozenset, nx.connected_components(same)):
+    for alike in map(frozenset, nx.connected_components(nx.Graph(pairs))):
         found.update(dict.fromkeys(alike, alike))
     return found
 
@@ -41,12 +67,13 @@ def tie_equal_parents(findings: Sequence[Finding]) -> list[Finding]:
     first. Of copies whose order nothing tells, one was taken for the original: it may be a copy
     itself, and each copy may be what was made of the original's parent. Such ties say so
     (``equal_copies``); what is a tie without them gets more members. Merges, whose recipes name
-    every parent once, stay as they are and say whose copies could take a parent's place
-    (``equal_parent``).
+    every parent once, and children of a model that has a lossless cast, whose original is named
+    since the cast is seldom what is built on, stay as they are and say what could take a parent's
+    place (``equal_parent``).
     """
-    alike = equal_copies(findings)
+    alike, equal = equal_copies(findings), equal_values(findings)
     by_child = {finding.child: finding for finding in findings}
-    return [_tied(_open_copy(finding, by_child, alike), alike) for finding in findings]
+    return [_tied(_open_copy(finding, by_child, alike), alike, equal) for finding in findings]
 
 
 def _open_copy(
@@ -78,16 +105,19 @@ def _has_one_parent(finding: Finding) -> bool:
     return len(finding.parents) == 1 and is_told and finding.kind is not Kind.DUPLICATE
 
 
-def _tied(finding: Finding, alike: Mapping[str, frozenset[str]]) -> Finding:
-    if len(finding.parents) > 1:
-        facts = tuple(_equal_parents(finding, alike))
-        return replace(finding, evidence=(*finding.evidence, *facts)) if facts else finding
-    if not _has_one_parent(finding):
+def _tied(
+    finding: Finding, alike: Mapping[str, frozenset[str]], equal: Mapping[str, frozenset[str]]
+) -> Finding:
+    if not finding.parents or finding.kind is Kind.DUPLICATE:
         return finding
-    tied = finding.ties or (finding.parents[0].parent,)
-    equals = (sorted(alike.get(one, frozenset()) - {finding.child}) for one in tied)
-    others = [name for names in equals for name in names if name not in tied]
-    return _tied_with(finding, others, _EQUAL) if others else finding
+    tied = finding.ties or tuple(share.parent for share in finding.parents)
+    has_copies = any(alike.get(one, frozenset()) - {one, finding.child} for one in tied)
+    if _has_one_parent(finding) and (finding.grade is Grade.TIE or has_copies):
+        equals = (sorted(equal.get(one, frozenset()) - {finding.child}) for one in tied)
+        others = [name for names in equals for name in names if name not in tied]
+        return _tied_with(finding, others, _EQUAL) if others else finding
+    facts = tuple(_equal_parents(finding, equal))
+    return replace(finding, evidence=(*finding.evidence, *facts)) if facts else finding
 
 
 def _tied_with(finding: Finding, others: Sequence[str], why: str) -> Finding:
@@ -108,10 +138,10 @@ def is_tied_by_copies(finding: Finding) -> bool:
     return finding.grade is Grade.TIE and any(fact.name == _TIED for fact in finding.evidence)
 
 
-def _equal_parents(finding: Finding, alike: Mapping[str, frozenset[str]]) -> Iterator[Evidence]:
+def _equal_parents(finding: Finding, equal: Mapping[str, frozenset[str]]) -> Iterator[Evidence]:
     for share in finding.parents:
-        others = sorted(alike.get(share.parent, frozenset()) - {share.parent, finding.child})
+        others = sorted(equal.get(share.parent, frozenset()) - {share.parent, finding.child})
         if others:
             listed = ", ".join(others)
-            told = f"{listed} has the words of {share.parent}, and may as well be the parent"
+            told = f"equal values, and as well the parent as {share.parent}: {listed}"
             yield Evidence("equal_parent", float(len(others)), told)

@@ -97,18 +97,16 @@ def _cast(child: Fingerprint, parent: Fingerprint) -> Copy | None:
     lossless = equal / total >= _ALL_WORDS
     if lossless and to < origin:
         return None  # the parent only looks wider: its low mantissa bits are zero, so it came later
-    return Copy(
-        Kind.CAST,
-        True,
-        (
-            Evidence(
-                "equal_after_cast",
-                rounded / total,
-                f"rounding {parent.dtype} to {child.dtype} gives "
-                f"{100 * rounded / total:.2f} % of the words",
-            ),
-        ),
+    share = rounded / total
+    cast = Evidence(
+        "equal_after_cast",
+        share,
+        f"rounding {parent.dtype} to {child.dtype} gives {100 * share:.2f} % of the words",
     )
+    if not lossless:
+        return Copy(Kind.CAST, True, (cast,))
+    kept = Evidence("equal_values", equal / total, "the cast lost nothing")
+    return Copy(Kind.CAST, True, (cast, kept))
 
 
 def _permuted(child: Fingerprint, parent: Fingerprint) -> Copy | None:
