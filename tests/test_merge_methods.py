@@ -311,26 +311,44 @@ def test_a_model_stock_of_unrelated_changes_is_found_by_rows_that_do_not_tell_th
     assert found.weights == pytest.approx([float(t[0]) / 2] * 2)
 
 
+def naive_stock(models, names):
+    """Tensor by tensor, with t from all cosines."""
+    merged = {}
+    for key, base in models["z/base"].items():
+        d = [x.astype("f8").ravel() for x in deltas(models, names, key)]
+        cosines = [
+            d[i] @ d[j] / np.linalg.norm(d[i]) / np.linalg.norm(d[j])
+            for i in range(len(names))
+            for j in range(i)
+        ]
+        c, n = np.mean(cosines), len(names)
+        t = np.float32(bf16(n * c / (1 + (n - 1) * c)))
+        total = np.zeros_like(base)
+        for name in names:
+            total = round_to(DTYPE, total + models[name][key])
+        mean = round_to(DTYPE, total / np.float32(n))
+        rest = np.float32(bf16(1 - t))
+        merged[key] = round_to(DTYPE, round_to(DTYPE, t * mean) + round_to(DTYPE, rest * base))
+    return merged
+
+
 @pytest.mark.slow
 def test_model_stock_is_proved_by_the_cosines_of_its_parents(herd):
     names = ("p/one", "d/twin", "p/three")
-    merged = {}
-    for key, base in herd["z/base"].items():
-        d = [x.astype("f8").ravel() for x in deltas(herd, names, key)]
-        cosines = [
-            d[i] @ d[j] / np.linalg.norm(d[i]) / np.linalg.norm(d[j])
-            for i in range(3)
-            for j in range(i)
-        ]
-        c = np.mean(cosines)
-        t = np.float32(bf16(3 * c / (1 + 2 * c)))
-        mean = round_to(DTYPE, herd[names[0]][key] + herd[names[1]][key])
-        mean = round_to(DTYPE, round_to(DTYPE, mean + herd[names[2]][key]) / np.float32(3))
-        rest = np.float32(bf16(1 - t))
-        merged[key] = round_to(DTYPE, round_to(DTYPE, t * mean) + round_to(DTYPE, rest * base))
-    found = settled(herd, merged)
+    found = settled(herd, naive_stock(herd, names))
     assert (found.method, found.grade, found.base) == ("model_stock", Grade.PROVED, "z/base")
     assert shares(found) == pytest.approx(dict.fromkeys(names, 1 / 3), abs=1e-9)
+
+
+def test_a_model_stock_of_changes_that_point_apart_takes_their_mean_away(herd):
+    opposed = {
+        key: round_to(DTYPE, values - np.float32(0.2) * (herd["p/one"][key] - herd["z/base"][key]))
+        for key, values in herd["p/five"].items()
+    }
+    models = {name: herd[name] for name in ("z/base", "p/one", "p/three")} | {"p/apart": opposed}
+    found = settled(models, naive_stock(models, ("p/one", "p/apart")))
+    assert (found.method, found.grade, found.base) == ("model_stock", Grade.PROVED, "z/base")
+    assert shares(found) == pytest.approx({"p/one": 0.5, "p/apart": 0.5}, abs=1e-9)
 
 
 def naive_sce(models, names, share):

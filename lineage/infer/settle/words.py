@@ -108,7 +108,9 @@ def _deterministic(pool: Pool, child: str, dtype: str, sets: Sequence[ParentSet]
         for replay in (replay_nearswap, replay_arcee_fusion)
     ]
     for smaller, chosen in pairwise(sets[1:]):
-        if min(sorted(chosen.shares)[1:]) > 0:
+        # Where changes point apart, their mean is taken away.
+        shares = sorted(chosen.shares)
+        if shares[1] > 0 or shares[-2] < 0:
             tried.append(replay_model_stock(pool, child, dtype, chosen.members))
         for base in chosen.members:
             others = [name for name in chosen.members if name != base]
