@@ -280,7 +280,7 @@ def fit_masks(
         Whether what is kept is scaled up by what was lost, as DARE and DELLA do. It only matters
         under :attr:`Rule.MEAN`, whose size would otherwise be fixed.
     start
-        First guess of the coefficients, one a parent.
+        First guess of the coefficients, one a parent, or groups × parents.
     masked
         Without, every change is kept: a weighted sum of changes, up to rounding.
     by_group
@@ -291,7 +291,7 @@ def fit_masks(
         Keep curves to begin with, where they are nearly known already.
     """
     group = changes.group if by_group else np.zeros_like(changes.group)
-    a = np.tile(start, (int(group.max(initial=0)) + 1, 1))
+    a = np.array(np.broadcast_to(start, (int(group.max(initial=0)) + 1, len(changes.parents))))
     fit = _Fit(changes, rule, rescaled, group, a, masked)
     if curves is not None:
         fit.curves = curves.copy()

@@ -1,0 +1,232 @@
+"""Growing and shrinking the set of parents of a masked merge, its base given.
+
+Under a right but incomplete model, what is left of each word still leans towards the change of a
+parent that is missing (a score test; Rao 1948). Parents are added while the likelihood asks for
+it, and taken out again where it does not mind. Expectation and maximisation only climb the nearest
+hill, so that every move is tried from several starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.infer.methods.masks import N_BINS, Changes, MaskFit, Rule, fit_masks
+
+__all__ = [
+    "FIRST_FORMS",
+    "LATER_FORMS",
+    "LEAST_START",
+    "MAX_PARENTS",
+    "TYPICAL_KEEP",
+    "WORTH",
+    "Form",
+    "MaskSearch",
+    "largest",
+    "likelihood",
+]
+
+F64 = NDArray[np.float64]
+
+TYPICAL_KEEP = 0.6
+_SELDOM_KEPT = 0.1
+LEAST_START = 0.02
+_LEAST_SCORE = 4.0
+WORTH = 15.0
+"""Log-likelihood over all words that one more parent must win."""
+MAX_PARENTS = 8
+_N_TRIED = 2
+_N_REFUSED = 4
+_N_EXCHANGES = 4
+_ALIKE = 0.5
+"""Cosine of two changes from which one model may stand in for the other."""
+_PRICE = 4.0
+"""Log-likelihood that a coefficient must win: half the logarithm of the words (Schwarz 1978)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How kept changes are combined, and whether their weights differ between runs of layers."""
+
+    rule: Rule
+    rescaled: bool = False
+    by_group: bool = False
+
+    def fit(self, changes: Changes, start: F64, n_last: int, curves: F64 | None = None) -> MaskFit:
+        """Fit these changes (:func:`.masks.fit_masks`)."""
+        return fit_masks(
+            changes,
+            self.rule,
+            self.rescaled,
+            start,
+            by_group=self.by_group,
+            n_last=n_last,
+            curves=curves,
+        )
+
+
+FIRST_FORMS = (Form(Rule.SUM), Form(Rule.MEAN))
+LATER_FORMS = (
+    Form(Rule.ELECTED),
+    Form(Rule.MEAN, rescaled=True),
+    Form(Rule.SUM, by_group=True),
+    Form(Rule.ELECTED, by_group=True),
+)
+"""All bases are tried with the first, those that do best with the others."""
+
+
+def likelihood(fit: MaskFit, changes: Changes) -> float:
+    """A word's mean log-likelihood, less the price of the coefficients."""
+    return fit.log_likelihood - _PRICE * fit.coefficients.size / len(changes.child)
+
+
+def largest(changes: Changes, n: int) -> list[int]:
+    """The parents whose weighted changes are largest, in their given order."""
+    sizes = np.linalg.norm(changes.parents / changes.unit, axis=1)
+    explained = sizes * np.abs(changes.least_squares())
+    return sorted(int(i) for i in np.argsort(-explained)[:n])
+
+
+@dataclass
+class MaskSearch:
+    """Growing and shrinking a set of parents, the base given."""
+
+    base: str
+    names: tuple[str, ...]
+    changes: Changes
+    form: Form
+    chosen: list[int] = field(default_factory=list)
+    refused: set[int] = field(default_factory=set)
+    fit: MaskFit = field(init=False)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether several parents were found, none of which is taken away."""
+        return len(self.chosen) > 1 and bool(self.mean.min() > 0)
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the parents chosen."""
+        return tuple(self.names[i] for i in self.chosen)
+
+    @property
+    def mean(self) -> F64:
+        """Coefficients, their mean over runs of layers."""
+        return np.asarray(self.fit.coefficients.mean(axis=0))
+
+    @property
+    def likelihood(self) -> float:
+        """How likely the present fit makes a word, the price of its coefficients taken off."""
+        return likelihood(self.fit, self.changes)
+
+    def begin(self, names: Sequence[str], most: int) -> bool:
+        """Fit a first set of parents, the largest; False where none has a share."""
+        known = [self.names.index(name) for name in names if name != self.base]
+        shares = self.changes.of(known).least_squares()
+        known = [i for i, share in zip(known, shares, strict=True) if share > LEAST_START]
+        if not known:
+            return False
+        self.chosen = [known[i] for i in largest(self.changes.of(known), most)]
+        part = self.changes.of(self.chosen)
+        start = np.maximum(part.least_squares(), LEAST_START) / TYPICAL_KEEP
+        self.fit = self.form.fit(part, start, 3)
+        return True
+
+    def thin_out(self) -> None:
+        """Ask of every parent whether its change was kept seldom, and is the larger where it was.
+
+        Far from there expectation and maximisation do not find it: they end where little is kept
+        and what is kept is small.
+        """
+        for place, i in enumerate(self.chosen):
+            curves, start = self.fit.curves.copy(), self.fit.coefficients.copy()
+            curves[place] = _SELDOM_KEPT
+            start[:, place] = self.changes.of([i]).least_squares()[0] / _SELDOM_KEPT
+            fit = self.form.fit(self.changes.of(self.chosen), start, 3, curves)
+            if self._lost(fit) < -WORTH and fit.coefficients.mean(axis=0).min() > 0:
+                self.fit = fit
+
+    def fitted(self, which: list[int], form: Form) -> MaskFit:
+        """A fit of other parents that begins where the present one stands."""
+        part = self.changes.of(which)
+        first = np.maximum(part.least_squares(), LEAST_START) / TYPICAL_KEEP
+        if form != self.form:
+            return form.fit(part, first, 3)
+        start = np.tile(first, (len(self.fit.coefficients), 1))
+        curves = np.full((len(which), N_BINS), TYPICAL_KEEP)
+        for place, i in enumerate(which):
+            if i in self.chosen:
+                known = self.chosen.index(i)
+                curves[place] = self.fit.curves[known]
+                if form.rule is not Rule.MEAN:
+                    start[:, place] = self.fit.coefficients[:, known]
+        return form.fit(part, start, 3, curves)
+
+    def settle(self) -> None:
+        """Add parents while the likelihood asks for it, then take out those it does not miss."""
+        self.refused.clear()
+        while self.grow():
+            pass
+        self.shrink()
+
+    def grow(self) -> bool:
+        """Try the relatives that what is left leans to most; False when there is none left."""
+        if len(self.chosen) >= MAX_PARENTS or len(self.refused) > _N_REFUSED:
+            return False
+        leaning = self.changes.parents / self.changes.unit * self.fit.score
+        t = leaning.sum(axis=1) / np.sqrt((leaning**2).sum(axis=1) + 1e-300)
+        t[[*self.chosen, *self.refused]] = 0.0
+        new = [int(i) for i in np.argsort(-np.abs(t))[:_N_TRIED] if abs(t[i]) > _LEAST_SCORE]
+        forms = FIRST_FORMS + LATER_FORMS if len(self.chosen) < 2 else (self.form,)
+        fits = [(self.fitted([*self.chosen, i], form), form, i) for i in new for form in forms]
+        if not fits:
+            return False
+        fit, form, i = max(fits, key=lambda one: likelihood(one[0], self.changes))
+        if self._lost(fit) > -WORTH:
+            self.refused.update(new)
+            return True
+        self.chosen.append(i)
+        self.fit, self.form = fit, form
+        return True
+
+    def exchange(self) -> None:
+        """Put near relatives in the place of parents where that is likelier.
+
+        What was made from a parent, or what it was made from, stands in for it: then nothing that
+        is left leans to the parent, and nothing is won by adding it.
+        """
+        steps = self.changes.parents / self.changes.unit
+        lengths = np.linalg.norm(steps, axis=1)
+        alike = np.abs(steps @ steps.T) / np.maximum(np.outer(lengths, lengths), 1e-300)
+        for _ in range(_N_EXCHANGES):
+            outside = np.ones(len(steps), bool)
+            outside[self.chosen] = False
+            moves = [
+                [new if i == old else i for i in self.chosen]
+                for old in self.chosen
+                for new in map(int, np.argsort(-alike[old] * outside)[:_N_TRIED])
+                if outside[new] and alike[old, new] > _ALIKE
+            ]
+            fits = [(self.fitted(which, self.form), which) for which in moves]
+            fit, which = max(fits, key=lambda one: one[0].log_likelihood, default=(self.fit, []))
+            if not which or self._lost(fit) > -WORTH:
+                return
+            self.chosen, self.fit = which, fit
+
+    def shrink(self) -> None:
+        """Take out parents that the likelihood does not miss, the least missed first."""
+        while len(self.chosen) > 1:
+            fits = [
+                (self.fitted([j for j in self.chosen if j != i], self.form), i) for i in self.chosen
+            ]
+            fit, i = max(fits, key=lambda one: one[0].log_likelihood)
+            if self._lost(fit) > WORTH:
+                return
+            self.chosen.remove(i)
+            self.fit = fit
+
+    def _lost(self, fit: MaskFit) -> float:
+        return (self.fit.log_likelihood - fit.log_likelihood) * len(self.changes.child)
