@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from lineage.infer.geometry import Pool
-from lineage.infer.methods.masked_search import MaskedMerge, find_masked
+from lineage.infer.methods.mask_parents import Form, MaskSearch
+from lineage.infer.methods.masked_search import MaskedMerge, _improved, find_masked
+from lineage.infer.methods.masks import Rule, changes_from
 from lineage.infer.parent_sets import parent_sets
 from lineage.weights.encodings import round_to
 from lineage.weights.roles import TensorKey
 
 N_MATRICES, SIDE = 6, 96
+DENSITIES = (0.07, 0.3, 0.5, 0.6, 0.8)
 
 Weights = np.ndarray
 
@@ -57,14 +60,17 @@ def dare_ties(
     return np.asarray(round_to("BF16", (base + agreed).astype(np.float32)))
 
 
-def found(models: dict[str, Weights], child: Weights, dtype: str = "F16") -> MaskedMerge | None:
+def pooled(models: dict[str, Weights], child: Weights) -> Pool:
     everyone = models | {"child": child}
-    pool = Pool(
+    return Pool(
         tuple(everyone),
         tuple(TensorKey("up", layer) for layer in range(N_MATRICES)),
         tuple(np.stack([one[layer] for one in everyone.values()]) for layer in range(N_MATRICES)),
     )
-    names = list(models)
+
+
+def found(models: dict[str, Weights], child: Weights, dtype: str = "F16") -> MaskedMerge | None:
+    pool, names = pooled(models, child), list(models)
     return find_masked(pool, "child", dtype, parent_sets(pool, "child", names), names)
 
 
@@ -109,6 +115,53 @@ def test_weights_that_differ_between_layers_are_found_from_the_beginning():
     size = dict(zip(merge.parents, merge.fit.coefficients.T, strict=True))
     for name, (weights, density) in recipe.items():
         assert size[name] == pytest.approx(np.array(weights) / density, rel=0.05)
+
+
+def test_a_search_that_took_a_parent_for_the_base_moves_to_the_base():
+    models = star(5, 0.05, 11)
+    recipe = {"m0": (0.3, 0.6), "m1": (0.3, 0.6), "m2": (0.3, 0.6)}
+    pool = pooled(models, dare_ties(models, recipe, 12))
+
+    def search_from(base: str, form: Form) -> MaskSearch:
+        names = tuple(name for name in models if name != base)
+        return MaskSearch(base, names, changes_from(pool, "child", base, names, "BF16", 2000), form)
+
+    wrong = search_from("m0", Form(Rule.ELECTED))
+    assert wrong.begin(("base", "m1", "m2"), 8)
+    right = _improved(wrong, ["m0", "m3", "base"], search_from)
+    assert (right.base, set(right.parents)) == ("base", set(recipe))
+
+
+def test_a_search_begins_with_the_largest_shares_and_with_none_of_what_has_none():
+    models = star(5, 0.05, 13)
+    recipe = {"m0": (0.5, 0.6), "m1": (0.4, 0.6), "m2": (0.2, 0.6)}
+    pool, names = pooled(models, dare(models, recipe, 14)), ("m0", "m1", "m2", "m3", "m4")
+    changes = changes_from(pool, "child", "base", names, "F16", 2000)
+    search = MaskSearch("base", names, changes, Form(Rule.SUM))
+    assert search.begin(names, 8)
+    assert search.parents == ("m0", "m1", "m2")
+    assert search.begin(names, 2)
+    assert search.parents == ("m0", "m1")
+
+
+@pytest.mark.slow
+def test_seven_parents_that_hide_each_other_are_found_from_all_at_once():
+    rng = np.random.default_rng(1)
+    models = {"base": moved(np.zeros((N_MATRICES, SIDE, SIDE), np.float32), 1.0, rng)}
+    for i in range(5):
+        models[f"m{i}"] = moved(models["base"], rng.choice([0.02, 0.04, 0.08]), rng)
+    for i in range(4):
+        models[f"c{i}"] = moved(models[f"m{rng.integers(5)}"], rng.choice([0.01, 0.02, 0.04]), rng)
+    some = np.random.default_rng(1001)
+    n_parents = int(some.integers(3, 8))
+    recipe = {
+        str(name): (float(np.round(some.uniform(0.1, 0.6), 2)), float(some.choice(DENSITIES)))
+        for name in some.permutation([name for name in models if name != "base"])[:n_parents]
+    }
+    merge = found(models, dare_ties(models, recipe, 2001), "BF16")
+    assert merge is not None
+    assert (merge.base, set(merge.parents)) == ("base", set(recipe))
+    assert len(recipe) == 7
 
 
 @pytest.mark.parametrize("seed", range(3))

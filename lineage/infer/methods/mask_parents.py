@@ -27,6 +27,7 @@ __all__ = [
     "MaskSearch",
     "largest",
     "likelihood",
+    "thinned",
 ]
 
 F64 = NDArray[np.float64]
@@ -90,6 +91,23 @@ def largest(changes: Changes, n: int) -> list[int]:
     return sorted(int(i) for i in np.argsort(-explained)[:n])
 
 
+def thinned(changes: Changes, form: Form, fit: MaskFit) -> MaskFit:
+    """A fit where a change was kept seldom, and is the larger where it was, if that is likelier.
+
+    Far from there expectation and maximisation do not find it: they end where little is kept and
+    what is kept is small.
+    """
+    for place in range(len(changes.parents)):
+        curves, start = fit.curves.copy(), fit.coefficients.copy()
+        curves[place] = _SELDOM_KEPT
+        start[:, place] = changes.of([place]).least_squares()[0] / _SELDOM_KEPT
+        other = form.fit(changes, start, 3, curves)
+        won = (other.log_likelihood - fit.log_likelihood) * len(changes.child)
+        if won > WORTH and other.coefficients.mean(axis=0).min() > 0:
+            fit = other
+    return fit
+
+
 @dataclass
 class MaskSearch:
     """Growing and shrinking a set of parents, the base given."""
@@ -136,18 +154,8 @@ class MaskSearch:
         return True
 
     def thin_out(self) -> None:
-        """Ask of every parent whether its change was kept seldom, and is the larger where it was.
-
-        Far from there expectation and maximisation do not find it: they end where little is kept
-        and what is kept is small.
-        """
-        for place, i in enumerate(self.chosen):
-            curves, start = self.fit.curves.copy(), self.fit.coefficients.copy()
-            curves[place] = _SELDOM_KEPT
-            start[:, place] = self.changes.of([i]).least_squares()[0] / _SELDOM_KEPT
-            fit = self.form.fit(self.changes.of(self.chosen), start, 3, curves)
-            if self._lost(fit) < -WORTH and fit.coefficients.mean(axis=0).min() > 0:
-                self.fit = fit
+        """Ask of every parent whether its change was kept seldom (:func:`thinned`)."""
+        self.fit = thinned(self.changes.of(self.chosen), self.form, self.fit)
 
     def fitted(self, which: list[int], form: Form) -> MaskFit:
         """A fit of other parents that begins where the present one stands."""

@@ -27,6 +27,7 @@ from lineage.infer.methods.mask_parents import (
     MaskSearch,
     largest,
     likelihood,
+    thinned,
 )
 from lineage.infer.methods.masks import Changes, MaskFit, Rule, changes_from, fit_masks
 from lineage.infer.parent_sets import FLAT, ParentSet
@@ -98,7 +99,7 @@ def find_masked(
     searches = [
         search
         for base, form in starts
-        # Small parents hide until large ones are known, and some only show if all are there.
+        # Small parents hide until large ones are known, and some only show where all are there.
         for names, most in ((members, _QUICK_PARENTS), (sets[-1].members, MAX_PARENTS))
         if (search := search_from(base, form)).begin(names, most)
     ]
@@ -153,6 +154,8 @@ def _starts(
     for base, changes, start, fits in asked[:_N_BASES_TRIED]:
         if len(start) > 1:
             fits |= {form: form.fit(changes, start, 2) for form in LATER_FORMS}
+        form = max(fits, key=lambda one: likelihood(fits[one], changes))
+        fits[form] = thinned(changes, form, fits[form])
         for form, fit in fits.items():
             # Seen from a wrong base, the true one is taken away.
             if fit.coefficients.mean(axis=0).min() > 0:
