@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -122,8 +124,8 @@ def test_a_search_that_took_a_parent_for_the_base_moves_to_the_base():
     recipe = {"m0": (0.3, 0.6), "m1": (0.3, 0.6), "m2": (0.3, 0.6)}
     pool = pooled(models, dare_ties(models, recipe, 12))
 
-    def search_from(base: str, form: Form) -> MaskSearch:
-        names = tuple(name for name in models if name != base)
+    def search_from(base: str, form: Form, among: Sequence[str] = tuple(models)) -> MaskSearch:
+        names = tuple(name for name in among if name != base)
         return MaskSearch(base, names, changes_from(pool, "child", base, names, "BF16", 2000), form)
 
     wrong = search_from("m0", Form(Rule.ELECTED))
@@ -168,3 +170,34 @@ def test_seven_parents_that_hide_each_other_are_found_from_all_at_once():
 def test_what_was_only_trained_is_no_masked_merge(seed):
     models = star(6, 0.01, seed)
     assert found(models, moved(models["m0"], 0.01, np.random.default_rng(99))) is None
+
+
+def test_a_parent_that_another_stands_in_for_is_found_when_both_are_asked_anew():
+    """What one of two near relatives left is taken up by the other, and nothing leans to it."""
+    models = star(4, 0.05, 21)
+    rng = np.random.default_rng(22)
+    models |= {f"c{i}": moved(models["m0"], 0.02, rng) for i in range(2)}
+    recipe = {"c0": (0.3, 0.6), "c1": (0.3, 0.6), "m1": (0.2, 0.6)}
+    pool = pooled(models, dare_ties(models, recipe, 23))
+    names = tuple(name for name in models if name != "base")
+    changes = changes_from(pool, "child", "base", names, "BF16", 3000)
+    search = MaskSearch("base", names, changes, Form(Rule.ELECTED))
+    assert search.begin(("c0", "m1"), 8)
+    before = search.likelihood
+    assert search.widen()
+    assert set(search.parents) == set(recipe)
+    assert search.likelihood > before
+    assert not search.widen()
+
+
+def test_what_has_next_to_no_weight_is_no_parent_however_it_helps():
+    models = star(4, 0.05, 31)
+    recipe = {"m0": (0.5, 0.6), "m1": (0.4, 0.6), "m2": (0.001, 1.0)}
+    pool = pooled(models, dare(models, recipe, 32))
+    names = ("m0", "m1", "m2", "m3")
+    changes = changes_from(pool, "child", "base", names, "F16", 3000)
+    search = MaskSearch("base", names, changes, Form(Rule.SUM))
+    search.chosen = [0, 1, 2]
+    search.fit = search.form.fit(changes.of(search.chosen), np.array([0.8, 0.7, 0.001]), 3)
+    search.shrink()
+    assert search.parents == ("m0", "m1")

@@ -38,8 +38,14 @@ LEAST_START = 0.02
 _LEAST_SCORE = 4.0
 WORTH = 15.0
 """Log-likelihood over all words that one more parent must win."""
+_BETTER = 2.0
+"""The same of another parent in the place of one: there are no more numbers to find."""
+_NEGLIGIBLE = 0.01
+"""Weight of a parent, of the largest one's, below which nobody writes any."""
 MAX_PARENTS = 8
+_WIDE_SCORE = 1.0
 _N_TRIED = 2
+_N_WIDE = 4
 _N_REFUSED = 4
 _N_EXCHANGES = 4
 _ALIKE = 0.5
@@ -184,10 +190,7 @@ class MaskSearch:
         """Try the relatives that what is left leans to most; False when there is none left."""
         if len(self.chosen) >= MAX_PARENTS or len(self.refused) > _N_REFUSED:
             return False
-        leaning = self.changes.parents / self.changes.unit * self.fit.score
-        t = leaning.sum(axis=1) / np.sqrt((leaning**2).sum(axis=1) + 1e-300)
-        t[[*self.chosen, *self.refused]] = 0.0
-        new = [int(i) for i in np.argsort(-np.abs(t))[:_N_TRIED] if abs(t[i]) > _LEAST_SCORE]
+        new = self._leaning(_LEAST_SCORE, _N_TRIED)
         forms = FIRST_FORMS + LATER_FORMS if len(self.chosen) < 2 else (self.form,)
         fits = [(self.fitted([*self.chosen, i], form), form, i) for i in new for form in forms]
         if not fits:
@@ -199,6 +202,34 @@ class MaskSearch:
         self.chosen.append(i)
         self.fit, self.form = fit, form
         return True
+
+    def widen(self) -> bool:
+        """Ask relatives that what is left hardly leans to, from the start; False when none helps.
+
+        What one of two parents left is taken up by the other where they are near relatives, so
+        that only both together, fitted anew, show what they are.
+        """
+        if len(self.chosen) >= MAX_PARENTS:
+            return False
+        self.refused.clear()
+        fits = []
+        for i in self._leaning(_WIDE_SCORE, _N_WIDE):
+            which = [*self.chosen, i]
+            part = self.changes.of(which)
+            start = np.maximum(part.least_squares(), LEAST_START) / TYPICAL_KEEP
+            fits.append((self.form.fit(part, start, 3), which))
+        fit, which = max(fits, key=lambda one: one[0].log_likelihood, default=(self.fit, []))
+        if not which or self._lost(fit) > -WORTH:
+            return False
+        self.chosen, self.fit = which, fit
+        return True
+
+    def _leaning(self, least: float, most: int) -> list[int]:
+        """Relatives that are neither chosen nor refused, the largest scores first."""
+        leaning = self.changes.parents / self.changes.unit * self.fit.score
+        t = leaning.sum(axis=1) / np.sqrt((leaning**2).sum(axis=1) + 1e-300)
+        t[[*self.chosen, *self.refused]] = 0.0
+        return [int(i) for i in np.argsort(-np.abs(t))[:most] if abs(t[i]) > least]
 
     def exchange(self) -> None:
         """Put near relatives in the place of parents where that is likelier.
@@ -220,18 +251,25 @@ class MaskSearch:
             ]
             fits = [(self.fitted(which, self.form), which) for which in moves]
             fit, which = max(fits, key=lambda one: one[0].log_likelihood, default=(self.fit, []))
-            if not which or self._lost(fit) > -WORTH:
+            if not which or self._lost(fit) > -_BETTER:
                 return
             self.chosen, self.fit = which, fit
 
     def shrink(self) -> None:
-        """Take out parents that the likelihood does not miss, the least missed first."""
+        """Take out parents that the likelihood does not miss, the least missed first.
+
+        So are those that it misses and that have next to no weight: they stand for what the form
+        lacks.
+        """
         while len(self.chosen) > 1:
             fits = [
                 (self.fitted([j for j in self.chosen if j != i], self.form), i) for i in self.chosen
             ]
             fit, i = max(fits, key=lambda one: one[0].log_likelihood)
-            if self._lost(fit) > WORTH:
+            smallest = int(np.argmin(np.abs(self.mean)))
+            if abs(self.mean[smallest]) < _NEGLIGIBLE * np.abs(self.mean).max():
+                fit, i = fits[smallest]
+            elif self._lost(fit) > WORTH:
                 return
             self.chosen.remove(i)
             self.fit = fit

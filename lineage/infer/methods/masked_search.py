@@ -8,9 +8,11 @@ that it offers, tries bases and rules on a part of the words, and then lets the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,9 +94,13 @@ def find_masked(
     starts = _starts(pool, child, dtype, members, bases)
     everyone = tuple(dict.fromkeys((*sets[-1].members, *candidates)))
 
-    def search_from(base: str, form: Form) -> MaskSearch:
-        names = tuple(name for name in everyone if name not in (base, child))
-        return MaskSearch(base, names, changes_from(pool, child, base, names, dtype, _WORDS), form)
+    @cache
+    def changes_on(base: str, names: tuple[str, ...]) -> Changes:
+        return changes_from(pool, child, base, names, dtype, _WORDS)
+
+    def search_from(base: str, form: Form, among: Sequence[str] = everyone) -> MaskSearch:
+        names = tuple(name for name in among if name not in (base, child))
+        return MaskSearch(base, names, changes_on(base, names), form)
 
     searches = [
         search
@@ -114,20 +120,30 @@ def find_masked(
     return None if _is_in_the_middle(pool, child, best) else _merge(pool, child, dtype, best)
 
 
-def _improved(
-    search: MaskSearch, bases: Sequence[str], search_from: Callable[[str, Form], MaskSearch]
-) -> MaskSearch:
+class _SearchFrom(Protocol):
+    """Makes a search from a base by a form, among all relatives or some."""
+
+    def __call__(self, base: str, form: Form, among: Sequence[str] = ...) -> MaskSearch: ...
+
+
+def _improved(search: MaskSearch, bases: Sequence[str], search_from: _SearchFrom) -> MaskSearch:
     """The search, or one from another base, after near relatives and bases have changed places."""
     search.exchange()
-    others = [search_from(base, search.form) for base in bases if base != search.base]
-    begun = [one for one in others if one.begin((*search.parents, search.base), MAX_PARENTS)]
+    members = (*search.parents, search.base)
+    others = [search_from(base, search.form, members) for base in bases if base != search.base]
+    begun = [other for other in others if other.begin(members, MAX_PARENTS)]
     likeliest = max((search, *begun), key=lambda one: one.likelihood)
     if likeliest is not search:
-        likeliest.settle()
-        likeliest.exchange()
-    likeliest.thin_out()
-    likeliest.settle()
-    return likeliest
+        search = search_from(likeliest.base, likeliest.form)
+        search.begin(members, MAX_PARENTS)
+        search.settle()
+        search.exchange()
+    search.thin_out()
+    search.settle()
+    while search.is_sound and search.widen():
+        search.settle()
+    search.exchange()
+    return search
 
 
 def _starts(
