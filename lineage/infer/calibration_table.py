@@ -23,32 +23,32 @@ LEARNED: Final = Calibration(
         "copy": Curve(
             n=82,
             right=82,
-            intercept=7.4268,
+            intercept=9.8946,
         ),
         "quantised": Curve(
             n=75,
             right=75,
-            intercept=7.3634,
+            intercept=9.8076,
         ),
         "layers, word for word": Curve(
             n=31,
             right=31,
-            intercept=6.8333,
+            intercept=8.9602,
         ),
         "layers, by likeness": Curve(
             n=6,
             right=6,
-            intercept=2.4649,
+            intercept=3.7374,
         ),
         "merge, replayed": Curve(
             n=47,
             right=47,
-            intercept=7.0598,
+            intercept=9.3556,
         ),
         "merge, fitted": Curve(
             n=42,
             right=38,
-            intercept=2.2623,
+            intercept=2.2524,
         ),
         "adapter": Curve(
             n=0,
@@ -58,39 +58,41 @@ LEARNED: Final = Calibration(
         "tie": Curve(
             n=98,
             right=87,
-            intercept=2.1163,
+            intercept=2.0719,
         ),
         "from the founder": Curve(
             n=134,
             right=125,
-            intercept=2.5541,
+            intercept=2.6423,
+            slopes=(Slope("has_no_equal", 1.9232, 0.9813),),
         ),
         "from a descendant": Curve(
             n=246,
             right=221,
-            intercept=2.391,
+            intercept=3.1263,
             slopes=(
-                Slope("carries_the_whole", 3.2255, 0.8493),
-                Slope("small_change", 1.4901, 0.5119),
+                Slope("carries_the_whole", 3.3763, 0.8493),
+                Slope("small_change", 3.9778, 0.5119),
+                Slope("has_no_equal", 6.6253, 0.9268),
             ),
         ),
         "descent": Curve(
             n=5,
             right=5,
-            intercept=2.436,
+            intercept=3.6005,
         ),
     },
     direction={
         "from the founder": Curve(
             n=134,
             right=130,
-            intercept=4.8485,
-            slopes=(Slope("points_forward", 3.1889, 1.4541),),
+            intercept=6.0397,
+            slopes=(Slope("points_forward", 4.6056, 1.4541),),
         ),
         "from a descendant": Curve(
             n=221,
             right=221,
-            intercept=6.4369,
+            intercept=9.0848,
         ),
     },
 )

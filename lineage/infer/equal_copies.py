@@ -38,9 +38,7 @@ def equal_values(findings: Sequence[Finding]) -> dict[str, frozenset[str]]:
     casts = (
         (one.child, one.parents[0].parent)
         for one in findings
-        if one.kind is Kind.CAST
-        and len(one.parents) == 1
-        and any(fact.name == _LOSSLESS for fact in one.evidence)
+        if len(one.parents) == 1 and any(fact.name == _LOSSLESS for fact in one.evidence)
     )
     return _classes([*_copies(findings), *casts])
 
