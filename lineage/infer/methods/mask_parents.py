@@ -19,22 +19,21 @@ from lineage.infer.methods.masks import N_BINS, Changes, MaskFit, Rule, fit_mask
 __all__ = [
     "FIRST_FORMS",
     "LATER_FORMS",
-    "LEAST_START",
     "MAX_PARENTS",
-    "TYPICAL_KEEP",
     "WORTH",
     "Form",
     "MaskSearch",
     "largest",
     "likelihood",
     "thinned",
+    "usual_start",
 ]
 
 F64 = NDArray[np.float64]
 
-TYPICAL_KEEP = 0.6
+_TYPICAL_KEEP = 0.6
 _SELDOM_KEPT = 0.1
-LEAST_START = 0.02
+_LEAST_START = 0.02
 _LEAST_SCORE = 4.0
 WORTH = 15.0
 """Log-likelihood over all words that one more parent must win."""
@@ -44,6 +43,7 @@ _NEGLIGIBLE = 0.01
 """Weight of a parent, of the largest one's, below which nobody writes any."""
 MAX_PARENTS = 8
 _WIDE_SCORE = 1.0
+_N_LAST = 3
 _N_TRIED = 2
 _N_WIDE = 4
 _N_REFUSED = 4
@@ -97,6 +97,11 @@ def largest(changes: Changes, n: int) -> list[int]:
     return sorted(int(i) for i in np.argsort(-explained)[:n])
 
 
+def usual_start(changes: Changes) -> F64:
+    """Coefficients by least squares, none too small, enlarged by what is usually dropped."""
+    return np.asarray(np.maximum(changes.least_squares(), _LEAST_START) / _TYPICAL_KEEP)
+
+
 def thinned(changes: Changes, form: Form, fit: MaskFit) -> MaskFit:
     """A fit where a change was kept seldom, and is the larger where it was, if that is likelier.
 
@@ -107,7 +112,7 @@ def thinned(changes: Changes, form: Form, fit: MaskFit) -> MaskFit:
         curves, start = fit.curves.copy(), fit.coefficients.copy()
         curves[place] = _SELDOM_KEPT
         start[:, place] = changes.of([place]).least_squares()[0] / _SELDOM_KEPT
-        other = form.fit(changes, start, 3, curves)
+        other = form.fit(changes, start, _N_LAST, curves)
         won = (other.log_likelihood - fit.log_likelihood) * len(changes.child)
         if won > WORTH and other.coefficients.mean(axis=0).min() > 0:
             fit = other
@@ -150,34 +155,36 @@ class MaskSearch:
         """Fit a first set of parents, the largest; False where none has a share."""
         known = [self.names.index(name) for name in names if name != self.base]
         shares = self.changes.of(known).least_squares()
-        known = [i for i, share in zip(known, shares, strict=True) if share > LEAST_START]
+        known = [i for i, share in zip(known, shares, strict=True) if share > _LEAST_START]
         if not known:
             return False
         self.chosen = [known[i] for i in largest(self.changes.of(known), most)]
-        part = self.changes.of(self.chosen)
-        start = np.maximum(part.least_squares(), LEAST_START) / TYPICAL_KEEP
-        self.fit = self.form.fit(part, start, 3)
+        self.fit = self.fitted_anew(self.chosen, self.form)
         return True
 
     def thin_out(self) -> None:
         """Ask of every parent whether its change was kept seldom (:func:`thinned`)."""
         self.fit = thinned(self.changes.of(self.chosen), self.form, self.fit)
 
+    def fitted_anew(self, which: list[int], form: Form) -> MaskFit:
+        """A fit that begins with least squares and the usual share kept."""
+        part = self.changes.of(which)
+        return form.fit(part, usual_start(part), _N_LAST)
+
     def fitted(self, which: list[int], form: Form) -> MaskFit:
         """A fit of other parents that begins where the present one stands."""
-        part = self.changes.of(which)
-        first = np.maximum(part.least_squares(), LEAST_START) / TYPICAL_KEEP
         if form != self.form:
-            return form.fit(part, first, 3)
-        start = np.tile(first, (len(self.fit.coefficients), 1))
-        curves = np.full((len(which), N_BINS), TYPICAL_KEEP)
+            return self.fitted_anew(which, form)
+        part = self.changes.of(which)
+        start = np.tile(usual_start(part), (len(self.fit.coefficients), 1))
+        curves = np.full((len(which), N_BINS), _TYPICAL_KEEP)
         for place, i in enumerate(which):
             if i in self.chosen:
                 known = self.chosen.index(i)
                 curves[place] = self.fit.curves[known]
                 if form.rule is not Rule.MEAN:
                     start[:, place] = self.fit.coefficients[:, known]
-        return form.fit(part, start, 3, curves)
+        return form.fit(part, start, _N_LAST, curves)
 
     def settle(self) -> None:
         """Add parents while the likelihood asks for it, then take out those it does not miss."""
@@ -212,12 +219,8 @@ class MaskSearch:
         if len(self.chosen) >= MAX_PARENTS:
             return False
         self.refused.clear()
-        fits = []
-        for i in self._leaning(_WIDE_SCORE, _N_WIDE):
-            which = [*self.chosen, i]
-            part = self.changes.of(which)
-            start = np.maximum(part.least_squares(), LEAST_START) / TYPICAL_KEEP
-            fits.append((self.form.fit(part, start, 3), which))
+        wider = [[*self.chosen, i] for i in self._leaning(_WIDE_SCORE, _N_WIDE)]
+        fits = [(self.fitted_anew(which, self.form), which) for which in wider]
         fit, which = max(fits, key=lambda one: one[0].log_likelihood, default=(self.fit, []))
         if not which or self._lost(fit) > -WORTH:
             return False

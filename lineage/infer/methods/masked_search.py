@@ -21,15 +21,14 @@ from lineage.infer.geometry import Pool
 from lineage.infer.methods.mask_parents import (
     FIRST_FORMS,
     LATER_FORMS,
-    LEAST_START,
     MAX_PARENTS,
-    TYPICAL_KEEP,
     WORTH,
     Form,
     MaskSearch,
     largest,
     likelihood,
     thinned,
+    usual_start,
 )
 from lineage.infer.methods.masks import Changes, MaskFit, Rule, changes_from, fit_masks
 from lineage.infer.parent_sets import FLAT, ParentSet
@@ -140,8 +139,13 @@ def _improved(search: MaskSearch, bases: Sequence[str], search_from: _SearchFrom
         search.exchange()
     search.thin_out()
     search.settle()
-    while search.is_sound and search.widen():
+    for _ in range(MAX_PARENTS):
+        before = set(search.parents)
+        if not (search.is_sound and search.widen()):
+            break
         search.settle()
+        if set(search.parents) == before:  # what was added has next to no weight
+            break
     search.exchange()
     return search
 
@@ -156,13 +160,13 @@ def _starts(
         parents = [name for name in members if name != base]
         changes = changes_from(pool, child, base, parents, dtype, _QUICK_WORDS)
         changes = changes.of(largest(changes, _QUICK_PARENTS))
-        start = np.maximum(changes.least_squares(), LEAST_START)
+        shares = changes.least_squares()
         for by_group in (False, True):
             plain = fit_masks(
-                changes, Rule.SUM, False, start, masked=False, by_group=by_group, n_last=2
+                changes, Rule.SUM, False, shares, masked=False, by_group=by_group, n_last=2
             )
             unmasked = max(unmasked, likelihood(plain, changes))
-        start = start / TYPICAL_KEEP
+        start = usual_start(changes)
         firsts = FIRST_FORMS if len(start) > 1 else FIRST_FORMS[:1]
         asked.append((base, changes, start, {form: form.fit(changes, start, 2) for form in firsts}))
     asked.sort(key=lambda one: -max(fit.log_likelihood for fit in one[3].values()))
