@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.special import expit, log_expit
@@ -36,14 +39,14 @@ def test_ranks_of_some_values_are_those_among_all_with_ties_in_the_middle():
 
 
 def test_chances_of_a_cell_are_the_logistic_distributions():
-    low = RNG.normal(size=(200, 8)) * 30
-    width = RNG.uniform(0.1, 3, low.shape)
-    unit = RNG.uniform(1e-6, 5, (200, 1))
-    high = low + unit / width
-    below, above, log_inside = masks._logistic_cell(low, high, width, unit)
+    low = RNG.normal(size=(8, 200)) * 30
+    size = RNG.uniform(1e-6, 30, low.shape)
+    high = low + size
+    below, above, spread, log_inside = masks._logistic_cell(low, size)
     assert np.allclose(below, expit(low), rtol=1e-12)
     assert np.allclose(above, expit(-high), rtol=1e-12)
-    naive = log_expit(-low) + log_expit(high) + np.log(-np.expm1(-unit / width))
+    assert np.allclose(spread, expit(low) * expit(-low) + expit(high) * expit(-high), rtol=1e-12)
+    naive = log_expit(-low) + log_expit(high) + np.log(-np.expm1(-size))
     assert np.allclose(log_inside, naive, rtol=1e-12, atol=1e-12)
     assert np.allclose(np.exp(log_inside) + below + above, 1)
 
@@ -67,3 +70,90 @@ def test_weights_and_shares_kept_are_recovered_from_random_masks():
     assert np.allclose(fit.coefficients, 0.4, atol=0.005)
     assert np.allclose(fit.curves.mean(axis=1), 0.6, atol=0.03)
     assert (np.abs(fit.coefficients - 0.4) < 4 * fit.errors + 1e-3).all()
+
+
+def naive_log_likelihood(
+    changes: Changes, rule: Rule, a: np.ndarray, width_of: np.ndarray, looseness: float
+) -> float:
+    """The sum over words of the logarithm of what all outcomes make of a word, one after another.
+
+    `a` are the coefficients of every word: words × parents; `width_of` those that set how far a
+    word may be off.
+    """
+    n_parents, n_words = changes.parents.shape
+    typical = np.abs(changes.child).mean()
+    total = 0.0
+    for word in range(n_words):
+        unit, child = changes.unit[word], changes.child[word]
+        chance = 0.0
+        for kept in product((False, True), repeat=n_parents):
+            predicted, wide = (
+                combined(rule, of[word][list(kept)], changes.parents[list(kept), word])
+                for of in (a, width_of)
+            )
+            width = (0.02 + looseness / 2) * unit + looseness * abs(wide) / 4
+            width += masks._FIRST_NOISE * typical
+            ends = (child - predicted + side * unit / 2 for side in (-1, 1))
+            low, high = (expit(end / width) for end in ends)
+            chance += (high - low) * np.prod(np.where(kept, 0.6, 0.4))
+        stray = masks._STRAY * min(1.0, unit / (2 * typical)) * np.exp(-abs(child) / typical)
+        total += np.log((1 - masks._STRAY) * chance + stray)
+    return float(total)
+
+
+def combined(rule: Rule, weights: np.ndarray, kept: np.ndarray) -> float:
+    """What a rule makes of kept changes."""
+    values = weights * kept
+    if rule is Rule.SUM:
+        return float(values.sum())
+    agrees = values > 0 if values.sum() >= 0 else values < 0
+    total = float(values[agrees].sum())
+    return total / (float(weights[agrees].sum()) or 1.0) if rule is Rule.MEAN else total
+
+
+@pytest.mark.parametrize("n_groups", [1, 3])
+@pytest.mark.parametrize("rule", list(Rule))
+def test_a_round_moves_along_the_slope_of_the_naive_likelihood(rule, n_groups):
+    looseness, step = 0.2, 1e-6
+    changes = drawn(2, 40, 0.6)
+    group = np.arange(40) % n_groups
+    start = np.full((n_groups, 2), [0.3, 0.5]) + 0.05 * np.arange(n_groups)[:, None]
+    fit = masks._Fit(changes, rule, False, group, start, masked=True)
+    gradient, square = np.zeros((n_groups, 2)), np.zeros((n_groups, 4))
+    fit._expect(slice(0, 40), looseness, np.ones(2), gradient, square)
+
+    def naive(coefficients: np.ndarray) -> float:
+        return naive_log_likelihood(changes, rule, coefficients[group], start[group], looseness)
+
+    assert fit.log_likelihood.sum() == pytest.approx(naive(start), rel=1e-9)
+    for g, i in np.ndindex(n_groups, 2):
+        moved = np.zeros_like(start)
+        moved[g, i] = step
+        slope = (naive(start + moved) - naive(start - moved)) / (2 * step)
+        assert gradient[g, i] == pytest.approx(slope, rel=1e-4, abs=1e-4)
+    squares = square.reshape(n_groups, 2, 2)
+    assert np.allclose(squares, squares.transpose(0, 2, 1))
+    # A mean does not change with the size of its weights.
+    along = np.einsum("gi,gij,gj->g", start, squares, start)
+    assert (np.abs(along) < 1e-9).all() if rule is Rule.MEAN else (along > 1).all()
+
+
+@pytest.mark.parametrize("rule", list(Rule))
+def test_groups_that_are_alike_are_fitted_as_one(rule):
+    changes = drawn(2, 60, 0.6)
+    twice = changes.taken(np.tile(np.arange(60), 2))
+    groups = replace(twice, group=np.repeat([0, 1], 60))
+    start = np.full(2, 0.3)
+    one = fit_masks(changes, rule, False, start, by_group=True)
+    both = fit_masks(groups, rule, False, start, by_group=True)
+    assert np.allclose(both.coefficients[0], both.coefficients[1], rtol=1e-6)
+    assert np.isfinite(one.errors).all()
+    assert np.isfinite(both.errors).all()
+
+
+def test_a_group_without_words_keeps_its_start():
+    changes = drawn(2, 60, 0.6)
+    gap = replace(changes, group=np.repeat([0, 2], 30))
+    fit = fit_masks(gap, Rule.SUM, False, np.full(2, 0.3), by_group=True)
+    assert np.allclose(fit.coefficients[1], 0.3)
+    assert np.isfinite(fit.coefficients).all()

@@ -309,7 +309,7 @@ def fit_masks(
         fit.curves.copy(),
         float(np.mean(fit.log_likelihood)),
         float(np.mean(fit.is_explained)),
-        fit.kept.T,
+        fit.kept,
         fit.score,
         fit.noise,
         fit.errors,
@@ -317,7 +317,11 @@ def fit_masks(
 
 
 class _Fit:
-    """The state of one fit; :meth:`step` is one round of expectation and maximisation."""
+    """The state of one fit; :meth:`step` is one round of expectation and maximisation.
+
+    Arrays run over words last: a word has few outcomes, and what is done to all words at once is
+    done in long runs.
+    """
 
     def __init__(
         self, changes: Changes, rule: Rule, rescaled: bool, group: I64, start: F64, masked: bool
@@ -326,7 +330,8 @@ class _Fit:
         self.a = start.astype(np.float64)
         k = start.shape[1]
         self.outcomes = np.array(list(product((0.0, 1.0) if masked else (1.0,), repeat=k)))
-        self.pairs = (self.outcomes[:, :, None] * self.outcomes[:, None, :]).reshape(-1, k * k)
+        self.pairs = _outer(self.outcomes.T)
+        self.in_group = (group[:, None] == np.arange(len(start))).astype(np.float64)
         self.bins = np.minimum((changes.place * N_BINS).astype(int), N_BINS - 1)
         self.curves = np.full((k, N_BINS), 0.6)
         self.touched = changes.parents != 0
@@ -334,7 +339,7 @@ class _Fit:
         self.noise = _FIRST_NOISE
         self.errors = np.full_like(self.a, np.inf)
         n = len(changes.child)
-        self.kept = np.zeros((n, k))
+        self.kept = np.zeros((k, n))
         self.log_likelihood, self.certain, self.score = np.zeros(n), np.zeros(n), np.zeros(n)
         self.is_explained = np.zeros(n, dtype=bool)
 
@@ -363,10 +368,10 @@ class _Fit:
         for first in range(0, n, at_once):
             some = slice(first, min(first + at_once, n))
             beyond += self._expect(some, looseness, scale, gradient, square)
-        self._update_curves(self.certain)
+        self._update_curves()
         was = self.noise, self.a.copy()
         self.noise = float(beyond / max(self.certain.sum(), 1e-9)) / _MEAN_SIZE
-        self._update_coefficients(gradient, square)
+        self._update_coefficients(gradient, square.reshape(n_groups, k, k))
         moved = np.abs(self.a - was[1]) / np.maximum(self.errors, 1e-300)
         return max(float(moved.max(initial=0.0)), abs(1 - self.noise / max(was[0], 1e-300)))
 
@@ -378,122 +383,137 @@ class _Fit:
         The last is the expected distance of words from their predicted cells, in mean changes.
         """
         s = self.outcomes
-        child, unit = self.changes.child[some, None], self.changes.unit[some, None]
-        typical, group = self.typical[some, None], self.group[some]
-        a, features = self.a[group], self.changes.parents[:, some].T * scale
-        values = a * features
-        up = np.maximum(values, 0) @ s.T
-        down = np.minimum(values, 0) @ s.T
-        positive = up + down >= 0
-        share: F64 | None = None
-        predicted = up + down if self.rule is Rule.SUM else np.where(positive, up, down)
-        if self.rule is Rule.MEAN:
-            share = np.where(positive, (a * (values > 0)) @ s.T, (a * (values < 0)) @ s.T)
-            share[share < _LEAST_SHARE] = 1.0
-            predicted = predicted / share
+        child, unit, typical = self.changes.child[some], self.changes.unit[some], self.typical[some]
+        features = self.changes.parents[:, some] * scale[:, None]
+        a = self.a[self.group[some]].T
+        predicted, positive, share = self._predicted(a, a * features)
         # The unrounded value lies in the word's cell: logistic errors make that a closed form.
-        width = (0.02 + looseness / 2) * unit + looseness * np.abs(predicted) / 4
-        width += self.noise * typical
-        off, half = child - predicted, unit / 2
-        low, high = (off - half) / width, (off + half) / width
-        below, above, log_p = _logistic_cell(low, high, width, unit)
-        keep = np.take_along_axis(self.curves, self.bins[:, some], axis=1).T
+        width = np.abs(predicted)
+        width *= looseness / 4
+        width += (0.02 + looseness / 2) * unit + self.noise * typical
+        off = child - predicted
+        below, above, spread, log_p = _logistic_cell((off - unit / 2) / width, unit / width)
+        keep = np.take_along_axis(self.curves, self.bins[:, some], axis=1)
         keep = np.clip(keep, 1e-4, 1 - 1e-4)
-        log_p += np.log(keep) @ s.T + np.log1p(-keep) @ (1 - s).T
-        highest = log_p.max(axis=1)
-        p = np.exp(log_p - highest[:, None])
-        inside = p.sum(axis=1)
+        dropped = np.log1p(-keep)
+        log_p += s @ (np.log(keep) - dropped)
+        log_p += dropped.sum(axis=0)
+        highest = log_p.max(axis=0)
+        log_p -= highest
+        p = np.exp(log_p, out=log_p)
+        inside = p.sum(axis=0)
         log_model = highest + np.log(inside) + np.log1p(-_STRAY)
-        log_stray = (
-            np.log(_STRAY) + np.log(np.minimum(1.0, unit / (2 * typical))) - np.abs(child) / typical
-        )[:, 0]
+        log_stray = np.log(_STRAY) + np.log(np.minimum(1.0, unit / (2 * typical)))
+        log_stray -= np.abs(child) / typical
         log_likelihood = np.logaddexp(log_model, log_stray)
-        p *= (np.exp(log_model - log_likelihood) / inside)[:, None]
-        by_outcome = p * (below - above) / width
+        p *= np.exp(log_model - log_likelihood) / inside
         self.log_likelihood[some] = log_likelihood
         self.is_explained[some] = log_model > log_stray
-        self.certain[some] = p.sum(axis=1)
-        self.kept[some] = p @ s
-        self.score[some] = by_outcome.sum(axis=1) * unit[:, 0]
-        information = p * (below * (1 - below) + above * (1 - above)) / width**2
+        self.certain[some] = p.sum(axis=0)
+        self.kept[:, some] = s.T @ p
+        slope, curvature = below, spread
+        slope -= above
+        slope *= p
+        slope /= width
+        curvature *= p
+        curvature /= width**2
+        self.score[some] = slope.sum(axis=0) * unit
         if share is not None:
-            by_outcome, information = by_outcome / share, information / share**2
-        of_words = self._derivatives(by_outcome, information, predicted, positive, values, features)
-        for g in np.unique(group):
-            for total, one in zip((gradient, square), of_words, strict=True):
-                total[g] += one[group == g].sum(axis=0)
-        return float((p * np.maximum(np.abs(off) - half, 0) / typical).sum())
+            slope, curvature = slope / share, curvature / share**2
+        in_group = self.in_group[some]
+        first, second = self._derivatives(slope, curvature, predicted, positive, a, features)
+        gradient += (first @ in_group).T
+        square += (second @ in_group).T
+        beyond = np.abs(off, out=off)
+        beyond -= unit / 2
+        np.maximum(beyond, 0.0, out=beyond)
+        return float(((p * beyond).sum(axis=0) / typical).sum())
 
-    def _update_curves(self, total: F64) -> None:
-        for i in range(len(self.curves)):
-            used = self.touched[i]
-            kept = np.bincount(self.bins[i, used], self.kept[used, i], N_BINS)
-            seen = np.bincount(self.bins[i, used], total[used], N_BINS)
+    def _predicted(self, a: F64, values: F64) -> tuple[F64, NDArray[np.bool_] | None, F64 | None]:
+        """Changes that all outcomes give; which were elected positive; the shares of a mean."""
+        s = self.outcomes
+        if self.rule is Rule.SUM:
+            return s @ values, None, None
+        up, down = s @ np.maximum(values, 0), s @ np.minimum(values, 0)
+        positive = up + down >= 0
+        predicted = np.where(positive, up, down)
+        if self.rule is Rule.ELECTED:
+            return predicted, positive, None
+        share = np.where(positive, s @ (a * (values > 0)), s @ (a * (values < 0)))
+        share[share < _LEAST_SHARE] = 1.0
+        return predicted / share, positive, share
+
+    def _update_curves(self) -> None:
+        for i, used in enumerate(self.touched):
+            bins = self.bins[i, used]
+            kept = np.bincount(bins, self.kept[i, used], N_BINS)
+            seen = np.bincount(bins, self.certain[used], N_BINS)
             mean = kept.sum() / max(seen.sum(), 1e-9)
             self.curves[i] = (kept + 2 * mean) / (seen + 2)
 
     def _derivatives(
         self,
-        score: F64,
-        information: F64,
+        slope: F64,
+        curvature: F64,
         predicted: F64,
-        positive: NDArray[np.bool_],
-        values: F64,
+        positive: NDArray[np.bool_] | None,
+        a: F64,
         features: F64,
     ) -> tuple[F64, F64]:
-        """Slope and curvature of each word's log-likelihood: words × parents, words × pairs."""
-        k = features.shape[1]
-        gradient = np.zeros_like(features)
-        square = np.zeros((len(features), k * k))
-        sides = (
-            [(np.ones_like(positive), np.ones_like(values))]
-            if self.rule is Rule.SUM
-            else [(positive, values > 0), (~positive, values < 0)]
-        )
-        for chosen, agrees in sides:
+        """Slope and curvature of each word's log-likelihood: parents × words, pairs × words."""
+        s, pairs, squares = self.outcomes.T, self.pairs, _outer(features)
+        if positive is None:
+            return features * (s @ slope), squares * (pairs @ curvature)
+        values = a * features
+        gradient, square = np.zeros_like(features), np.zeros_like(squares)
+        together = (features[:, None] + features).reshape(squares.shape)
+        for chosen, agrees in ((positive, values > 0), (~positive, values < 0)):
             agree = agrees.astype(np.float64)
-            first, second = score * chosen, information * chosen
-            gradient += agree * features * (first @ self.outcomes)
             both = _outer(agree)
-            square += both * _outer(features) * (second @ self.pairs)
+            first, second = slope * chosen, curvature * chosen
+            gradient += agree * features * (s @ first)
+            square += both * squares * (pairs @ second)
             if self.rule is Rule.MEAN:
-                gradient -= agree * ((first * predicted) @ self.outcomes)
-                together = (features[:, :, None] + features[:, None, :]).reshape(len(features), -1)
-                square -= both * together * ((second * predicted) @ self.pairs)
-                square += both * ((second * predicted**2) @ self.pairs)
+                gradient -= agree * (s @ (first * predicted))
+                second *= predicted
+                square -= both * together * (pairs @ second)
+                second *= predicted
+                square += both * (pairs @ second)
         return gradient, square
 
     def _update_coefficients(self, gradient: F64, square: F64) -> None:
-        """One Newton step; the likelihood is concave in what is predicted."""
-        k = self.a.shape[1]
-        for g in range(len(self.a)):
-            total = square[g].reshape(k, k)
-            total += 1e-6 * np.diag(np.diag(total)) + 1e-12 * (np.trace(total) or 1.0) * np.eye(k)
-            variance = np.diag(np.linalg.pinv(total, rcond=_CONDITION))
-            self.errors[g] = np.sqrt(np.maximum(variance, 0.0))
-            step = np.linalg.lstsq(total, gradient[g], rcond=_CONDITION)[0]
-            reach = np.maximum(0.3 * np.abs(self.a[g]), 0.05)
-            self.a[g] += np.clip(step, -reach, reach)
-            if self.rule is Rule.MEAN:
-                self.a[g] = np.maximum(self.a[g], _LEAST_SHARE)
-                self.a[g] /= self.a[g].sum()
+        """One Newton step a group; the likelihood is concave in what is predicted."""
+        own = np.einsum("gii->gi", square)
+        trace = own.sum(axis=1, keepdims=True)
+        own += 1e-6 * own + 1e-12 * np.where(trace > 0, trace, 1.0)
+        inverse = np.linalg.pinv(square, rcond=_CONDITION)
+        self.errors = np.sqrt(np.maximum(np.einsum("gii->gi", inverse), 0.0))
+        step = np.einsum("gij,gj->gi", inverse, gradient)
+        reach = np.maximum(0.3 * np.abs(self.a), 0.05)
+        self.a += np.clip(step, -reach, reach)
+        if self.rule is Rule.MEAN:
+            self.a = np.maximum(self.a, _LEAST_SHARE)
+            self.a /= self.a.sum(axis=1, keepdims=True)
 
 
-def _logistic_cell(low: F64, high: F64, width: F64, unit: F64) -> tuple[F64, F64, F64]:
+def _logistic_cell(low: F64, size: F64) -> tuple[F64, F64, F64, F64]:
     """Chances of a logistic number to fall short of a cell and beyond it, and the log of inside.
 
-    `width` is the logistic's scale, `unit` the cell's size; `low` and `high` its ends in scales.
-    The chance to fall inside, ``σ(high) − σ(low)``, is ``σ(−low) σ(high) (1 − exp(−unit/width))``,
-    which stays exact where the cell is narrow or far away. This is where fits spend their time:
-    few exponentials, one logarithm.
+    `low` is the cell's lower end and `size` its size, in scales of the logistic. The chance to fall
+    inside, ``σ(high) − σ(low)``, is ``σ(−low) σ(high) (1 − exp(−size))``, which stays exact where
+    the cell is narrow or far away. The third is the curvature of its logarithm, ``below (1 − below)
+    + above (1 − above)``. This is where fits spend their time: few exponentials, one logarithm.
     """
+    high = low + size
     short, long = np.exp(-np.abs(low)), np.exp(-np.abs(high))
-    below = np.where(low >= 0, 1.0, short) / (1 + short)
-    above = np.where(high <= 0, 1.0, long) / (1 + long)
-    log_inside = np.log(-np.expm1(-unit / width) / ((1 + short) * (1 + long)))
+    near, far = 1 / (1 + short), 1 / (1 + long)
+    log_inside = np.log(-np.expm1(-size) * near * far)
     log_inside -= np.maximum(low, 0)
     log_inside += np.minimum(high, 0)
-    return below, above, log_inside
+    short *= near
+    long *= far
+    spread = short * near + long * far
+    return np.where(low >= 0, near, short), np.where(high <= 0, far, long), spread, log_inside
 
 
 def _by_tensor(sizes: F64, tensor: I64) -> F64:
@@ -503,5 +523,6 @@ def _by_tensor(sizes: F64, tensor: I64) -> F64:
     return np.asarray(np.where(mean > 0, mean, 1.0)[tensor])
 
 
-def _outer(rows: F64) -> F64:
-    return np.asarray((rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1))
+def _outer(columns: F64) -> F64:
+    """Products of all pairs of rows: n × words becomes n² × words."""
+    return np.asarray((columns[:, None] * columns).reshape(-1, columns.shape[1]))
