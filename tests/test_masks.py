@@ -73,16 +73,21 @@ def test_weights_and_shares_kept_are_recovered_from_random_masks():
 
 
 def naive_log_likelihood(
-    changes: Changes, rule: Rule, a: np.ndarray, width_of: np.ndarray, looseness: float
-) -> float:
-    """The sum over words of the logarithm of what all outcomes make of a word, one after another.
+    changes: Changes,
+    rule: Rule,
+    a: np.ndarray,
+    width_of: np.ndarray,
+    looseness: float,
+    shift: float = 0.0,
+) -> np.ndarray:
+    """The logarithm of what all outcomes make of each word, one after another.
 
     `a` are the coefficients of every word: words × parents; `width_of` those that set how far a
-    word may be off.
+    word may be off; `shift` is added to what is predicted.
     """
     n_parents, n_words = changes.parents.shape
     typical = np.abs(changes.child).mean()
-    total = 0.0
+    logs = np.zeros(n_words)
     for word in range(n_words):
         unit, child = changes.unit[word], changes.child[word]
         chance = 0.0
@@ -93,12 +98,12 @@ def naive_log_likelihood(
             )
             width = (0.02 + looseness / 2) * unit + looseness * abs(wide) / 4
             width += masks._FIRST_NOISE * typical
-            ends = (child - predicted + side * unit / 2 for side in (-1, 1))
+            ends = (child - predicted - shift + side * unit / 2 for side in (-1, 1))
             low, high = (expit(end / width) for end in ends)
             chance += (high - low) * np.prod(np.where(kept, 0.6, 0.4))
         stray = masks._STRAY * min(1.0, unit / (2 * typical)) * np.exp(-abs(child) / typical)
-        total += np.log((1 - masks._STRAY) * chance + stray)
-    return float(total)
+        logs[word] = np.log((1 - masks._STRAY) * chance + stray)
+    return logs
 
 
 def combined(rule: Rule, weights: np.ndarray, kept: np.ndarray) -> float:
@@ -122,20 +127,63 @@ def test_a_round_moves_along_the_slope_of_the_naive_likelihood(rule, n_groups):
     gradient, square = np.zeros((n_groups, 2)), np.zeros((n_groups, 4))
     fit._expect(slice(0, 40), looseness, np.ones(2), gradient, square)
 
-    def naive(coefficients: np.ndarray) -> float:
-        return naive_log_likelihood(changes, rule, coefficients[group], start[group], looseness)
+    def naive(coefficients: np.ndarray, shift: float = 0.0) -> np.ndarray:
+        known = coefficients[group], start[group]
+        return naive_log_likelihood(changes, rule, *known, looseness, shift)
 
-    assert fit.log_likelihood.sum() == pytest.approx(naive(start), rel=1e-9)
+    assert np.allclose(fit.log_likelihood, naive(start), rtol=1e-9)
+    by_shift = (naive(start, 1e-9) - naive(start, -1e-9)) / 2e-9
+    assert np.allclose(fit.score, by_shift * changes.unit, rtol=1e-3, atol=1e-6)
     for g, i in np.ndindex(n_groups, 2):
         moved = np.zeros_like(start)
         moved[g, i] = step
-        slope = (naive(start + moved) - naive(start - moved)) / (2 * step)
+        slope = (naive(start + moved) - naive(start - moved)).sum() / (2 * step)
         assert gradient[g, i] == pytest.approx(slope, rel=1e-4, abs=1e-4)
     squares = square.reshape(n_groups, 2, 2)
     assert np.allclose(squares, squares.transpose(0, 2, 1))
     # A mean does not change with the size of its weights.
     along = np.einsum("gi,gij,gj->g", start, squares, start)
     assert (np.abs(along) < 1e-9).all() if rule is Rule.MEAN else (along > 1).all()
+
+
+@pytest.mark.parametrize("rule", list(Rule))
+def test_a_round_takes_a_bounded_newton_step_and_measures_what_is_left(rule):
+    """Nothing is masked, so that a word has one outcome and what is expected is plain."""
+    looseness, start = 0.2, np.array([[0.3, 0.5]])
+    changes = drawn(2, 40, 0.6)
+    words = np.zeros(40, dtype=np.int64)
+    asked = masks._Fit(changes, rule, False, words, start, masked=False)
+    gradient, square = np.zeros((1, 2)), np.zeros((1, 4))
+    asked._expect(slice(0, 40), looseness, np.ones(2), gradient, square)
+    typical = np.abs(changes.child).mean()
+    curvature, slopes, off = np.zeros(40), np.zeros((40, 2)), np.zeros(40)
+    for word in range(40):
+
+        def given(weights, word=word):
+            return combined(rule, weights, changes.parents[:, word])
+
+        off[word] = abs(changes.child[word] - given(start[0]))
+        for i, step in enumerate(1e-6 * np.eye(2)):
+            slopes[word, i] = (given(start[0] + step) - given(start[0] - step)) / 2e-6
+        unit = changes.unit[word]
+        width = (0.02 + looseness / 2) * unit + looseness * abs(given(start[0])) / 4
+        width += masks._FIRST_NOISE * typical
+        ends = (changes.child[word] - given(start[0]) + np.array([-unit, unit]) / 2) / width
+        curvature[word] = (expit(ends) * expit(-ends)).sum() / width**2 * asked.certain[word]
+    assert np.allclose(square.reshape(2, 2), (slopes.T * curvature) @ slopes, rtol=1e-6)
+
+    fit = masks._Fit(changes, rule, False, words, start, masked=False)
+    fit.step(looseness)
+    ridged = square.reshape(2, 2) * (1 + 1e-6 * np.eye(2))  # a mean has no size of its own
+    newton = np.linalg.solve(ridged, gradient[0])
+    reached = start + np.clip(newton, -0.3 * start, 0.3 * start)
+    reached = reached / reached.sum() if rule is Rule.MEAN else reached
+    assert np.allclose(fit.a, reached, rtol=1e-4)
+    left = (fit.certain * np.maximum(off - changes.unit / 2, 0) / typical).sum()
+    assert fit.noise == pytest.approx(left / fit.certain.sum() / (2 * np.log(2)), rel=1e-6)
+    far = masks._Fit(changes, Rule.SUM, False, words, 10 * start, masked=False)
+    far.step(looseness)
+    assert np.allclose(np.abs(far.a / (10 * start) - 1), 0.3)
 
 
 @pytest.mark.parametrize("rule", list(Rule))
@@ -157,3 +205,4 @@ def test_a_group_without_words_keeps_its_start():
     fit = fit_masks(gap, Rule.SUM, False, np.full(2, 0.3), by_group=True)
     assert np.allclose(fit.coefficients[1], 0.3)
     assert np.isfinite(fit.coefficients).all()
+    assert (fit.errors[1] > 1).all()
