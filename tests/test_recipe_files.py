@@ -211,10 +211,13 @@ INFERRED = detail(
     base="z/base",
 )  # fmt: skip
 
+PARTLY_TOLD = detail(grade=Grade.INFERRED, parents=(("a/one", 0.45, 0.45, 1.0),), base="z/base")
+
 
 @pytest.mark.parametrize(
     ("one", "words"),
     [
+        (PARTLY_TOLD, ["a/one (0.45 [0.450, 1.000])", "z/base", "a model that was not read"]),
         (INFERRED, ["a/one (0.45 [0.400, 0.500])", "z/base", "neither method nor settings"]),
         (detail(Kind.MOE, base="a/one"), ["mixture of experts", "mergekit-moe", "routers"]),
         (detail(Kind.FINETUNE, parents=(("a/one", 1.0),)), ["one parent, a/one (fine-tune)"]),
@@ -256,9 +259,9 @@ def test_an_approximate_stack_says_so_too():
 
 
 @pytest.mark.parametrize(
-    "one", [detail(Kind.MOE), detail(Kind.FINETUNE, parents=(("a/one", 1.0),))]
+    "one", [detail(Kind.MOE), detail(Kind.FINETUNE, parents=(("a/one", 1.0),)), PARTLY_TOLD]
 )
-def test_nothing_is_approximated_that_was_not_merged(one):
+def test_nothing_is_approximated_whose_parents_are_not_known_to_be_merged(one):
     with pytest.raises(NoRecipeError):
         recover_recipe(one, Known(), approximate=True)
 

@@ -279,6 +279,11 @@ def _why_none(finding: FindingRow, *, stacked: bool) -> str:
         )
     if finding.kind == Kind.MERGE:
         base = f" on the base {finding.base}" if finding.base else ""
+        if len(finding.parents) == 1:
+            return (
+                f"no recipe of {child}: the weights show a merge of {shares}{base} with a model "
+                "that was not read"
+            )
         if finding.recipe_yaml:
             return (
                 f"no recipe of {child} is proved: the weights show a merge of {shares}{base} by "

@@ -2,12 +2,12 @@
 
 First weighted sums that replay, on the line or the sphere; then, with these merges out of the way,
 such sums again, sums that no recipe here replays, and what decides word by word: another merge of
-the same parents would else be taken for one of them.
+the same parents would else be taken for one of them. Last, merges of which a parent is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from lineage.infer.rooting import date_log_odds
 from lineage.infer.settle.family import OpenFamily, is_rearranged_from
 from lineage.infer.settle.merged import without_merges
 from lineage.infer.settle.sums import spanned, weighted_sum, weighted_sum_of_plain
-from lineage.infer.settle.words import masked, word_by_word
+from lineage.infer.settle.words import masked, partly_told, word_by_word
 from lineage.model import Finding
 
 __all__ = ["settle_merges"]
@@ -34,16 +34,9 @@ def settle_merges(family: OpenFamily, pool: Pool) -> None:
     for settle in (weighted_sum, weighted_sum_of_plain):
         _settle_by(settle, family, pool, able, sorted(inside_out), inside_out_too=True)
     found = _settle_by(masked, family, pool, able, able).settled
-    if not found:
-        return
-    # Merges that were found last stood among the candidates of what was asked before them.
-    misled = [
-        child
-        for child in able
-        if child not in family.findings
-        and found & _offered(pool, child, [*found, *_plain_candidates(family, able, child)])
-    ]
-    _settle_by(masked, family, pool, able, misled)
+    if found:
+        _settle_by(masked, family, pool, able, _misled(family, pool, able, found))
+    _settle_by(partly_told, family, pool, able, able)
 
 
 Settle = Callable[[OpenFamily, Pool, str, Sequence[str]], Finding | None]
@@ -79,6 +72,18 @@ def _settle_by(
             family.settle(finding)
             done.settled.add(child)
     return done
+
+
+def _misled(
+    family: OpenFamily, pool: Pool, able: Sequence[str], found: Collection[str]
+) -> list[str]:
+    """Open models among whose candidates stood merges that were `found` after they were asked."""
+    return [
+        child
+        for child in able
+        if child not in family.findings
+        and _offered(pool, child, [*found, *_plain_candidates(family, able, child)]) & set(found)
+    ]
 
 
 def _offered(pool: Pool, child: str, candidates: Sequence[str]) -> set[str]:

@@ -15,6 +15,7 @@ from lineage.infer.methods.masked_search import MaskedMerge, find_masked
 from lineage.infer.methods.model_stock import replay_model_stock
 from lineage.infer.methods.recipes import mask_shapes, mask_weights, method_name
 from lineage.infer.methods.selected import replay_sce
+from lineage.infer.methods.taken_words import find_taken
 from lineage.infer.methods.trimmed import replay_trimmed
 from lineage.infer.parent_sets import ParentSet, parent_sets
 from lineage.infer.replay import Replay
@@ -28,7 +29,7 @@ from lineage.infer.settle.merged import (
 )  # fmt: skip
 from lineage.model import Evidence, Finding, Grade, Kind, ParentShare
 
-__all__ = ["masked", "word_by_word"]
+__all__ = ["masked", "partly_told", "word_by_word"]
 
 _FEWER_MISSED = 0.1
 """Of the words that the best single model misses, what an inferred recipe may miss at most."""
@@ -37,7 +38,7 @@ _APART = 0.5
 """Share of words in which the parents of a fusion agree at most."""
 _MASKED_GAIN = 0.4
 """By how much masks must be likelier than noise to be believed, in natural logarithms a word; on
-training and validation families 33 merges gain .56 and more, what is none at most .20."""
+training and validation families 33 merges gain .56 and more, what is none at most .34."""
 _LARGEST_NOISE = 0.03
 _EXPLAINED = 0.94
 """Least share of the words that are possible; on training families masked merges lie above."""
@@ -45,6 +46,8 @@ _RATIO_ERROR = 0.02
 """A tensor's own ratio of what was kept to what was dropped scatters by about so much."""
 _N_ERRORS = 1.96
 _NEARLY_REPLAYED = "the recipe gives nearly all words: verify it"
+_ROUNDED_OR_MIXED = frozenset({Kind.CAST, Kind.QUANTIZED, Kind.MERGE})
+"""What has words of another model without having been trained from it."""
 _ABOUT_THAT_DENSITY = "the densities are told to about a hundredth: verify the recipe"
 
 
@@ -84,6 +87,42 @@ def masked(family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
         return by_recipe(child, trimmed, *facts, doubt=_ABOUT_THAT_DENSITY)
     found = _masked_finding(child, merge, facts)
     return None if max(share.weight for share in found.parents) > MOST_OF_ONE else found
+
+
+def partly_told(
+    family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
+) -> Finding | None:
+    """Merges that have words of one parent and of the base, and of a parent that is missing."""
+    names = [
+        name
+        for name in candidates
+        if name not in family.findings or family.findings[name].kind not in _ROUNDED_OR_MIXED
+    ]
+    found = find_taken(pool, child, family.members[child].dtype, names)
+    if found is None:
+        return None
+    least = found.taken / (1 - found.left)
+    facts = (
+        Evidence(
+            "words_taken",
+            found.taken,
+            f"where it and {found.base} lie far apart, {100 * found.taken:.1f} % of the words are "
+            f"exactly those of {found.parent}, and hardly any lie next to them",
+        ),
+        Evidence(
+            "words_left", found.left, f"{100 * found.left:.1f} % are exactly those of {found.base}"
+        ),
+    )
+    return Finding(
+        child,
+        Kind.MERGE,
+        Grade.INFERRED,
+        (ParentShare(found.parent, least, least, 1.0),),
+        base=found.base,
+        evidence=facts,
+        note="merged by TIES or its like with at least one model that was not read: the share is "
+        "that of the changed words that are this parent's alone",
+    )
 
 
 def _sets(
