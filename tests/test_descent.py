@@ -187,6 +187,28 @@ def test_a_root_that_went_the_childs_way_does_not_keep_it_from_its_parent(rng):
     assert parents_in(pool, "sibling")["child"] == {"base"}
 
 
+def test_a_child_nearer_to_the_root_than_its_parent_is_no_sibling_of_it(rng):
+    """It took back some of what was done before the two: it is placed before its parent is."""
+    base = noise(rng, 1.0)
+    early = noise(rng, 0.03)
+    old, back = add(base, early), [-0.05 * one for one in early]
+    parent = add(old, noise(rng, 0.008))
+    child = add(parent, back, noise(rng, 0.008))
+    pool = pool_of({"r": base, "old": old, "child": child, "parent": parent})
+    own = pool.instrumented("r").own
+    assert own[pool.ids.index("old")] < own[pool.ids.index("child")]
+    assert own[pool.ids.index("child")] < own[pool.ids.index("parent")]
+    found = parents_in(pool, "r")
+    assert (found["child"], found["parent"]) == ({"parent"}, {"old"})
+
+
+def test_siblings_that_each_carry_the_other_whole_stay_where_they_are(rng):
+    base, common = noise(rng, 1.0), noise(rng, 0.02)
+    one, other = (add(base, common, noise(rng, 0.002)) for _ in range(2))
+    found = parents_in(pool_of({"r": base, "1": one, "2": other}), "r")
+    assert {"r"} in found.values()
+
+
 def test_an_ancestor_of_the_parents_of_a_merge_is_not_made_of_the_merge(rng):
     base = noise(rng, 1.0)
     old = add(base, noise(rng, 0.03))

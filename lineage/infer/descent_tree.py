@@ -66,6 +66,7 @@ def draw_tree(
         if with_mixtures:
             tree.move_below_mixture(child)
     tree.place_below_farther()
+    tree.place_below_siblings(free)
     for child in free:
         tree.reconsider(child)
     if with_mixtures:
@@ -88,6 +89,8 @@ class DescentTree:
     ties: dict[str, tuple[str, ...]] = field(default_factory=dict)
     equal_rank: set[frozenset[str]] = field(default_factory=set)
     """Parent and child of which cannot be told which is which."""
+    told_by_shares: set[str] = field(default_factory=set)
+    """Children that carry all of their parent, which does not carry all of them."""
     mixed: dict[str, Descent] = field(default_factory=dict)
     """Merges whose recipe is not known, found among the children of the root."""
 
@@ -132,6 +135,23 @@ class DescentTree:
             side_by_side = self.parents[farther] == self.parents[name] == above
             if side_by_side and name not in self.known:
                 self.place(name)
+
+    def place_below_siblings(self, children: Sequence[str]) -> None:
+        """Place models again that carry all of a sibling which does not carry all of theirs.
+
+        Of two at about one distance the child may have been placed before its parent.
+        """
+        for child in children:
+            at = self.parents[child]
+            if any(
+                self.carrying.descends(child, other, at)
+                and self.carrying.descends(other, child, at) is False
+                for other in self._below(at)
+                if other != child and other not in self.known
+            ):
+                self.place(child)
+                if self.parents[child] != at:
+                    self.told_by_shares.add(child)
 
     def move_below_mixture(self, child: str) -> None:
         """Place a model below a merge that it carries and is nearer to than to its parent.
@@ -248,7 +268,7 @@ class DescentTree:
         lie farther from the root than its child.
         """
         parent = self.parents[child]
-        if parent == self.root or parent in self.known:
+        if parent == self.root or parent in self.known or child in self.told_by_shares:
             return
         odds = self._step_log_odds(parent, child)
         if odds > DECIDED:
