@@ -8,9 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from lineage.infer.carrying import Carrying
 from lineage.infer.descent import resolve_descent, resolve_family
+from lineage.infer.descent_tree import DescentTree
 from lineage.infer.geometry import Pool, make_pool
 from lineage.infer.inheritance import PARALLEL
+from lineage.infer.rooting import StepOdds
 from lineage.infer.trained_merges import trained_merge
 from lineage.weights.roles import TensorKey
 from simulated import Herd, fingerprint, stored
@@ -202,11 +205,36 @@ def test_a_child_nearer_to_the_root_than_its_parent_is_no_sibling_of_it(rng):
     assert (found["child"], found["parent"]) == ({"parent"}, {"old"})
 
 
-def test_siblings_that_each_carry_the_other_whole_stay_where_they_are(rng):
-    base, common = noise(rng, 1.0), noise(rng, 0.02)
-    one, other = (add(base, common, noise(rng, 0.002)) for _ in range(2))
-    found = parents_in(pool_of({"r": base, "1": one, "2": other}), "r")
-    assert {"r"} in found.values()
+@pytest.mark.parametrize(
+    ("carried", "known", "moves", "placed", "told"),
+    [
+        ({("a", "b"): True}, {}, True, ["a"], {"a"}),
+        ({("a", "b"): True}, {}, False, ["a"], set()),
+        ({("a", "b"): True, ("b", "a"): None}, {}, True, [], set()),
+        ({("a", "b"): True}, {"b": ("r",)}, True, [], set()),
+        ({("a", "b"): None}, {}, True, [], set()),
+        ({("a", "x"): True}, {}, True, [], set()),
+    ],
+)
+def test_only_what_surely_carries_a_sibling_one_way_is_placed_again(
+    rng, monkeypatch, carried, known, moves, placed, told
+):
+    """Of siblings `a` and `b`; `x` stands below `b`."""
+    pool = pool_of({name: noise(rng, 1.0) for name in "rabx"})
+    tree = DescentTree(StepOdds(pool, {}), "r", known)
+    tree.parents = {"a": "r", "b": "r", "x": "b"}
+    asked = []
+
+    def place(tree, child):
+        asked.append(child)
+        tree.parents[child] = "b" if moves else tree.parents[child]
+
+    monkeypatch.setattr(DescentTree, "place", place)
+    monkeypatch.setattr(
+        Carrying, "descends", lambda _, child, other, at: carried.get((child, other), False)
+    )
+    tree.place_below_siblings(["a", "b", "x"])
+    assert (asked, tree.told_by_shares) == (placed, told)
 
 
 def test_an_ancestor_of_the_parents_of_a_merge_is_not_made_of_the_merge(rng):
