@@ -106,11 +106,13 @@ def partly_told(
         Evidence(
             "words_taken",
             found.taken,
-            f"where it and {found.base} lie far apart, {100 * found.taken:.1f} % of the words are "
-            f"exactly those of {found.parent}, and hardly any lie next to them",
+            f"where {found.parent} and {found.base} lie far apart, {100 * found.taken:.1f} % of "
+            "the words are exactly the former's, and hardly any lie next to them",
         ),
         Evidence(
-            "words_left", found.left, f"{100 * found.left:.1f} % are exactly those of {found.base}"
+            "words_left",
+            found.left,
+            f"{100 * found.left:.1f} % of the words there are exactly those of {found.base}",
         ),
     )
     return Finding(
