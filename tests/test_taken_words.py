@@ -193,3 +193,11 @@ def test_models_without_matrices_of_layers_are_not_asked(herd):
         name: {key: w for key, w in model.items() if w.ndim == 1} for name, model in herd.items()
     }
     assert asked(vectors, vectors["p/three"], "p/three") is None
+
+
+@pytest.mark.parametrize("among", [(), ("z/base",), ("z/base", "p/one")])
+def test_who_has_fewer_than_two_relatives_takes_no_words_of_two(herd, among):
+    merged = ties(herd, ("p/one", "p/missing"), (0.5, 0.5), 0.5)
+    members = [fingerprint(name, herd[name]) for name in among]
+    pool = make_pool([*members, fingerprint("m/child", merged)])
+    assert (find_taken(pool, "m/child", "BF16", among) is None) == (len(among) < 2)

@@ -12,10 +12,9 @@ Which of the two is the base is told by the trimming: the small differences are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +80,7 @@ def find_taken(pool: Pool, child: str, dtype: str, candidates: Sequence[str]) ->
         for t, values in enumerate(pool.values)
         if min(values.shape[1:]) > 1 and pool.keys[t].layer >= 0
     ]
-    if not matrices:
+    if not matrices or len(candidates) < 2:
         return None
     total = sum(pool.values[t][0].size for t in matrices)
     step = max(1, total // _WORDS)
@@ -94,8 +93,7 @@ def find_taken(pool: Pool, child: str, dtype: str, candidates: Sequence[str]) ->
         np.repeat(np.arange(len(flat)), [part.shape[1] for part in flat]),
         dtype,
     )
-    pairs = combinations(asked.words, 2)
-    found = [one for a, b in pairs for one in [asked.between(a, b)] if one is not None]
+    found = [one for a, b in asked.pairs() for one in [asked.between(a, b)] if one is not None]
     return max(found, key=lambda one: one.either, default=None)
 
 
@@ -112,12 +110,19 @@ class _Asked:
     def equal(self) -> Mapping[str, Bools]:
         return {name: own == self.target for name, own in self.words.items()}
 
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """Relatives of which the child has enough words of either that the other has not."""
+        names = list(self.equal)
+        equal = np.array([self.equal[name] for name in names], np.float32)
+        own = equal @ (1 - equal).T / len(self.target)
+        is_enough = np.minimum(own, own.T) >= _LEAST_FAR * _LEAST_LEFT
+        is_enough &= np.maximum(own, own.T) >= _LEAST_FAR * _LEAST_TAKEN
+        for i, j in np.argwhere(np.triu(is_enough, 1)):
+            yield names[i], names[j]
+
     def between(self, a: str, b: str) -> TakenWords | None:
         """The merge that has words of two relatives, whichever of the two is the base."""
         is_a, is_b = self.equal[a] & ~self.equal[b], self.equal[b] & ~self.equal[a]
-        fewer, more = sorted((is_a.mean(), is_b.mean()))
-        if fewer < _LEAST_FAR * _LEAST_LEFT or more < _LEAST_FAR * _LEAST_TAKEN:
-            return None
         unit = spacing(np.maximum(np.abs(self.target), np.abs(self.words[a])), self.dtype)
         apart = np.abs(self.words[a].astype(np.float64) - self.words[b])
         far = apart >= _FAR * unit
