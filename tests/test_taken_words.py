@@ -201,3 +201,14 @@ def test_who_has_fewer_than_two_relatives_takes_no_words_of_two(herd, among):
     members = [fingerprint(name, herd[name]) for name in among]
     pool = make_pool([*members, fingerprint("m/child", merged)])
     assert (find_taken(pool, "m/child", "BF16", among) is None) == (len(among) < 2)
+
+
+def test_an_upcast_model_is_read_by_the_grid_of_its_values(herd):
+    """Light steps on a coarse grid come to rest on others' words, and on none beside in float32."""
+    light = Herd(8)
+    models = {"z/base": herd["z/base"], "p/one": light.train(herd["z/base"], 0.004)}
+    child = light.train(models["p/one"], 0.004)
+    for dtype in ("BF16", "F16", "F32"):
+        assert asked(models, child, among=("z/base", "p/one"), dtype=dtype) is None
+    far = ties(herd, ("p/one", "p/missing"), (0.5, 0.5), 0.5)
+    assert asked(herd, far, dtype="F32").parent == "p/one"

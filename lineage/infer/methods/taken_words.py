@@ -22,6 +22,7 @@ from scipy.stats import rankdata
 
 from lineage.infer.geometry import Pool
 from lineage.infer.methods.masks import spacing
+from lineage.weights.encodings import round_to
 
 __all__ = ["TakenWords", "find_taken"]
 
@@ -91,7 +92,7 @@ def find_taken(pool: Pool, child: str, dtype: str, candidates: Sequence[str]) ->
         words[pool.ids.index(child)],
         {name: words[pool.ids.index(name)] for name in candidates},
         np.repeat(np.arange(len(flat)), [part.shape[1] for part in flat]),
-        dtype,
+        _coarsest(dtype, words[pool.ids.index(child)]),
     )
     found = [one for a, b in asked.pairs() for one in [asked.between(a, b)] if one is not None]
     return max(found, key=lambda one: one.either, default=None)
@@ -148,6 +149,15 @@ class _Asked:
         if exact < _EXACTLY * beside.sum() or not _is_even(mine, far, self.tensor):
             return 0.0
         return float(exact / far.sum())
+
+
+def _coarsest(dtype: str, values: F32) -> str:
+    """The coarsest number type that holds all values: an upcast model's are not as fine as stored.
+
+    By the stored type they would lie far apart where they are neighbours, and beside none.
+    """
+    held = (one for one in ("BF16", "F16") if (round_to(one, values) == values).all())
+    return next(held, dtype)
 
 
 def _is_even(mine: Bools, far: Bools, tensor: I64) -> bool:
