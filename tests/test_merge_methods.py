@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from lineage.infer.geometry import Pool, make_pool
 from lineage.infer.methods.arithmetic import mixed
-from lineage.infer.methods.between_two import replay_nearswap
+from lineage.infer.methods.between_two import replay_arcee_fusion, replay_nearswap
 from lineage.infer.methods.masks import Rule, changes_from, fit_masks
 from lineage.infer.methods.model_stock import replay_model_stock
 from lineage.infer.methods.selected import replay_sce
@@ -86,9 +87,9 @@ def naive_mixed(changes, weights, rule):
     return bf16(bf16(part) / bf16(divisor))
 
 
-def deltas(models, names, key):
+def deltas(models, names, key, dtype=DTYPE):
     base = models["z/base"][key]
-    return [round_to(DTYPE, models[name][key] - base) for name in names]
+    return [round_to(dtype, models[name][key] - base) for name in names]
 
 
 def combined(base, kept, weights, rule):
@@ -260,6 +261,13 @@ def test_breadcrumbs_are_told_by_both_tails_that_are_missing(herd, method, rule)
     assert shares(found) == pytest.approx({"p/two": 5 / 13, "p/three": 8 / 13}, abs=0.02)
 
 
+def test_the_largest_changes_are_missed_where_they_would_show(herd):
+    """What a parent of little weight changed is rounded away, kept or not."""
+    names, weights = ("p/two", "p/three"), (0.97, 0.03)
+    found = settled(herd, trimmed(herd, names, weights, (0.6, 0.8), "elected", gamma=0.01))
+    assert (found.method, found.base) == ("breadcrumbs_ties", "z/base")
+
+
 # Methods whose masks are random.
 
 
@@ -351,29 +359,33 @@ def test_a_model_stock_of_changes_that_point_apart_takes_their_mean_away(herd):
     assert shares(found) == pytest.approx({"p/one": 0.5, "p/apart": 0.5}, abs=1e-9)
 
 
-def naive_sce(models, names, share):
-    """Select, calculate, erase, tensor by tensor; sums in float32, stored in bfloat16."""
+def naive_sce(models, names, share, dtype=DTYPE):
+    """Select, calculate, erase, tensor by tensor; sums in float32, stored in `dtype`."""
+
+    def narrow(number):
+        return float(round_to(dtype, np.array([number], np.float32))[0])
+
     merged = {}
     for key, base in models["z/base"].items():
-        d = np.stack(deltas(models, names, key))
-        variance = round_to(DTYPE, d.astype("f8").var(axis=0).astype("f4"))
+        d = np.stack(deltas(models, names, key, dtype))
+        variance = round_to(dtype, d.astype("f8").var(axis=0).astype("f4"))
         mask = np.zeros(base.size, bool)
         n = int(share * np.count_nonzero(variance))
         mask[np.argsort(-variance.ravel(), kind="stable")[:n]] = True
         d = d * (mask.reshape(base.shape) if share < 1 else 1)
-        squares = np.array([bf16(round_to(DTYPE, one * one).mean()) for one in d])
-        total = bf16(squares.sum())
+        squares = np.array([narrow(round_to(dtype, one * one).mean()) for one in d])
+        total = narrow(squares.sum())
         weights = squares / total if total >= 1e-6 else np.full(len(names), 1 / len(names))
         total_change = sum(d)
         up, down = np.zeros_like(base), np.zeros_like(base)
         for one, weight in zip(d, weights, strict=True):
             agrees = np.sign(one) == np.where(total_change >= 0, 1, -1)
-            scale = np.where(agrees, np.float32(bf16(weight)), np.float32(0))
-            up += round_to(DTYPE, one * scale)
+            scale = np.where(agrees, np.float32(narrow(weight)), np.float32(0))
+            up += round_to(dtype, one * scale)
             down += scale
-        down = np.maximum(round_to(DTYPE, down), np.float32(1e-6))
-        change = round_to(DTYPE, round_to(DTYPE, up) / down)
-        merged[key] = round_to(DTYPE, base + change)
+        down = np.maximum(round_to(dtype, down), np.float32(1e-6))
+        change = round_to(dtype, round_to(dtype, up) / down)
+        merged[key] = round_to(dtype, base + change)
     return merged
 
 
@@ -384,6 +396,26 @@ def test_sce_is_proved_with_the_share_of_words_it_selects(herd, names, share):
     assert set(shares(found)) == set(names)
     recipe = yaml.safe_load(found.recipe_yaml)
     assert recipe.get("parameters", {}).get("select_topk", 1.0) == pytest.approx(share, abs=0.005)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32"])
+def test_sce_is_replayed_by_rows_that_do_not_tell_its_weights(dtype):
+    """A third of the rows was read; few of the words tell, and some are not what they seem."""
+    rng, read = np.random.default_rng(6), slice(0, 240, 3)
+    base = rng.standard_normal((240, 64)).astype("f4") / 20
+    moves = [rng.standard_normal(base.shape) * size for size in (0.004, 0.002, 0.003)]
+    names = ("b", "x", "y", "z")
+    models = dict(zip(names, (base, *(base + one for one in moves)), strict=True))
+    models = {name: stored({TensorKey("q", 0): v.astype("f4")}) for name, v in models.items()}
+    whole = naive_sce(
+        {"z/base" if n == "b" else n: m for n, m in models.items()}, names[1:], 0.4, dtype
+    )
+    members = {**models, "c": whole}
+    pool = make_pool(
+        [fingerprint(n, {k: v[read] for k, v in m.items()}, dtype) for n, m in members.items()]
+    )
+    found = replay_sce(pool, "c", dtype, "b", names[1:])
+    assert found.match > 0.985
 
 
 def test_a_model_that_hardly_left_its_base_is_no_sce_merge(herd):
@@ -422,22 +454,61 @@ def test_a_nearswap_that_left_few_words_between_the_two_tells_its_step_by_the_fi
     assert yaml.safe_load(found.recipe_yaml)["parameters"]["t"] == t
 
 
-def test_arcee_fusion_is_proved_though_its_result_is_wider_than_its_recipe(herd):
+def fused(first, second, dtype, rows=slice(None)):
+    """Arcee Fusion by torch, every step in the merge's number type; the mask makes it float32.
+
+    The threshold is that of whole tensors, of which `rows` are handed on.
+    """
     merged = {}
-    for key, a in herd["p/one"].items():
-        b = herd["p/five"][key]
-        x, y = np.atleast_2d(b).astype("f8"), np.atleast_2d(a).astype("f8")
-        p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) + 1e-8
-        q = np.exp(y) / np.exp(y).sum(axis=1, keepdims=True) + 1e-8
-        importance = np.abs(x - y) * (p * np.log(p / q)).sum(axis=1, keepdims=True)
-        lower, middle, upper = np.quantile(importance, [0.25, 0.5, 0.75])
-        taken = importance >= middle + 1.5 * (upper - lower)
-        change = round_to(DTYPE, b - a)
-        merged[key] = np.where(taken.reshape(a.shape), a + change, a).astype(np.float32)
-    found = settled(herd, merged, dtype="F32")
+    for key, values in first.items():
+        a, b = (
+            torch.from_numpy(np.ascontiguousarray(one)).to(dtype) for one in (values, second[key])
+        )
+        p, q = (torch.softmax(one, dim=-1) + 1e-8 for one in (b, a))
+        divergence = torch.sum(p * torch.log(p / q), dim=-1, keepdim=True)
+        importance = (b - a).abs() * divergence
+        ordered = importance.flatten().sort().values
+        lower, middle, upper = (ordered[int(q * (len(ordered) - 1))] for q in (0.25, 0.5, 0.75))
+        taken = (importance >= middle + 1.5 * (upper - lower)).float()
+        merged[key] = (a + (b - a) * taken).float().numpy()[rows]
+    return merged
+
+
+@pytest.mark.parametrize(
+    ("inner", "stored_in"), [("bfloat16", "F32"), ("bfloat16", "BF16"), ("float32", "F32")]
+)
+def test_arcee_fusion_is_proved_in_the_number_type_of_its_steps(herd, inner, stored_in):
+    merged = fused(herd["p/one"], herd["p/five"], getattr(torch, inner))
+    found = settled(herd, stored(merged, stored_in), dtype=stored_in)
     assert (found.method, found.grade, found.base) == ("arcee_fusion", Grade.PROVED, "p/one")
     assert set(shares(found)) == {"p/one", "p/five"}
-    assert yaml.safe_load(found.recipe_yaml)["dtype"] == "bfloat16"
+    assert yaml.safe_load(found.recipe_yaml)["dtype"] == inner
+
+
+def test_arcee_fusion_is_proved_by_rows_that_do_not_tell_its_threshold():
+    rng, read = np.random.default_rng(4), slice(0, 240, 6)
+    first = {TensorKey(role, 0): rng.standard_normal((240, 64)) / 20 for role in ("q", "k", "o")}
+    # Rows that are read moved a fifth farther than the others: importance goes by the cube.
+    move = np.where(np.arange(240) % 6 == 0, 0.012, 0.01)[:, None]
+    second = {key: v + move * rng.standard_normal(v.shape) / 20 for key, v in first.items()}
+    first, second = (
+        {k: round_to(DTYPE, v.astype("f4")) for k, v in m.items()} for m in (first, second)
+    )
+    merged = fused(first, second, torch.bfloat16, read)
+    rows = [{key: v[read] for key, v in one.items()} for one in (first, second)]
+    members = zip("abc", (*rows, merged), strict=True)
+    pool = make_pool([fingerprint(name, one, "F32") for name, one in members])
+    found = replay_arcee_fusion(pool, "c", "F32", ("b", "a"))
+    assert (found.base, found.match) == ("a", pytest.approx(1, abs=1e-3))
+
+
+def test_words_of_two_models_at_random_are_no_arcee_fusion(herd):
+    rng = np.random.default_rng(5)
+    first, second = herd["p/one"], herd["p/five"]
+    mixed_up = {k: np.where(rng.random(v.shape) < 0.1, second[k], v) for k, v in first.items()}
+    found = settled(herd, mixed_up)
+    assert (found.method, found.grade) == (None, Grade.INFERRED)
+    assert set(shares(found)) == {"p/one", "p/five"}
 
 
 # Many parents and weights by layer.

@@ -63,6 +63,7 @@ def test_a_merge_with_a_parent_that_nobody_published_names_the_other_and_the_bas
     assert (found.parent, found.base) == ("p/one", "z/base")
     assert found.taken > 0.2
     assert found.left > 0.04
+    assert found.density == pytest.approx(density, abs=0.04)
 
 
 def test_it_is_settled_as_a_merge_with_one_parent_whose_share_is_a_lower_bound(herd):
@@ -74,12 +75,13 @@ def test_it_is_settled_as_a_merge_with_one_parent_whose_share_is_a_lower_bound(h
     assert family.findings.keys() == {"m/merge"}
     found = family.findings["m/merge"]
     assert (found.kind, found.grade, found.base) == (Kind.MERGE, Grade.INFERRED, "z/base")
+    assert (found.method, found.recipe_yaml) == ("ties", None)
     (share,) = found.parents
     assert share.parent == "p/one"
     assert (share.low, share.high) == (share.weight, 1.0)
     assert 0.3 < share.weight < 0.5
     assert "not read" in found.note
-    assert {fact.name for fact in found.evidence} == {"words_taken", "words_left"}
+    assert {fact.name for fact in found.evidence} == {"words_taken", "words_left", "densities"}
 
 
 def test_neither_parents_nor_bases_nor_children_have_words_of_their_merge(herd):
@@ -115,6 +117,7 @@ def test_tensors_of_two_models_are_no_words_of_two_models(herd):
     names = ("p/one", "z/base", "p/missing")
     by_word, by_tensor = (picked(herd, names, whole=whole) for whole in (False, True))
     assert asked(herd, by_word).taken > 0.2
+    assert asked(herd, by_word).density is None  # nothing was trimmed
     assert asked(herd, by_tensor) is None
 
 

@@ -14,12 +14,15 @@ from lineage.infer.methods.masks import Changes, MaskFit, Rule
 __all__ = ["GAMMA", "MaskShapes", "mask_shapes", "mask_weights", "method_name", "rounded_weights"]
 
 F64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 _KEEPS_ALL = 0.98
 _SHARP = 0.6
 _TOP = 0.99
 _BELOW_TOP = (0.9, 0.98)
 _LEAST_TOP_WORDS = 20
+_SURE = 0.9
+"""Probability from which it counts as known whether a change was kept."""
 GAMMA = 0.01
 """Share of the largest changes that breadcrumbs leaves out, mergekit's default."""
 _DELLA_SLOPE = 0.12
@@ -57,7 +60,8 @@ def mask_shapes(merge: MaskedMerge) -> MaskShapes:
     sharp: list[float] = []
     slopes: list[float] = []
     densities: list[float] = []
-    tops: list[bool] = []
+    tops: list[Bools] = []
+    below: list[Bools] = []
     for i in range(len(merge.parents)):
         used = changes.parents[i] != 0
         kept, place = fit.kept[i, used], changes.place[i, used]
@@ -68,22 +72,22 @@ def mask_shapes(merge: MaskedMerge) -> MaskShapes:
             sharp.append(float(np.mean(curve * (1 - curve)) / max(1e-9, share * (1 - share))))
             centred = row - row.mean()
             slopes.append(float(centred @ kept / max(1e-9, centred @ centred)))
-        high = kept[place > _TOP]
-        below = kept[(place > _BELOW_TOP[0]) & (place < _BELOW_TOP[1])]
-        tops.append(
-            len(high) >= _LEAST_TOP_WORDS and float(high.mean()) < 0.5 < float(below.mean())
-        )
+        is_sure = np.abs(kept - 0.5) > _SURE - 0.5
+        tops.append(kept[is_sure & (place > _TOP)] > 0.5)
+        below.append(kept[is_sure & (place > _BELOW_TOP[0]) & (place < _BELOW_TOP[1])] > 0.5)
         densities.append(_density(place, kept, len(used)) if used.any() else 1.0)
     trimmed = bool(sharp) and float(np.median(sharp)) < _SHARP
     random = tuple(
         float(np.mean(fit.kept[i, changes.parents[i] != 0])) for i in range(len(merge.parents))
     )
-    loses_top = trimmed and bool(np.mean(tops) > 0.5)
+    # What is left out is left out of every parent, and tells most where a change weighs much.
+    high, under = np.concatenate(tops), np.concatenate(below)
+    loses_top = trimmed and len(high) >= _LEAST_TOP_WORDS and high.mean() < 0.5 < under.mean()
     if loses_top:
         densities = [round(density - GAMMA, 4) for density in densities]
     return MaskShapes(
         trimmed,
-        loses_top,
+        bool(loses_top),
         float(np.median(slopes)) if slopes else 0.0,
         tuple(densities) if trimmed else random,
     )

@@ -34,6 +34,10 @@ _LEAST_MATCH = 0.97
 _LEAST_SQUARE = 1e-6
 """Sum of mean square changes below which mergekit weights all parents alike."""
 _LEAST_DIVISOR = 1e-6
+_ROUNDS = 8
+_FAR = 3.0
+_LEAST_LEFT = 0.3
+"""What rounding alone leaves of a word, in its steps: they are even between −½ and ½."""
 _ALL = 0.995
 """Share selected from which everything is taken to be."""
 
@@ -222,15 +226,24 @@ def _fitted_weights(changes: F32, origin: F32, target: F32, dtype: str) -> F64:
     """The weights that the child's words ask for, where a tensor's rows give them but nearly.
 
     Each word is a weighted mean ``y`` of agreeing changes, so ``Σ wᵢ aᵢ (δᵢ − y) = 0``: the
-    direction in which its mean square is least, less what the rounding of ``y`` adds to it.
+    direction in which its mean square is least, less what the rounding of ``y`` adds to it. Words
+    that were not selected after all lie far off, the farther the finer the number type: what is
+    off by more than most words are counts the less (Cauchy's weights).
     """
     y = target.astype(np.float64) - origin
     step = spacing(np.maximum(np.abs(target), np.abs(origin)), dtype)
     agrees = _agrees(changes, dtype)
-    off = agrees * (changes - y) / step
-    square = off @ off.T - agrees.astype(np.float64) @ agrees.T / 12
-    direction = np.linalg.eigh(square)[1][:, 0]
-    weights = np.maximum(direction * (np.sign(direction.sum()) or 1.0), 0.0)
+    is_mean = agrees.sum(axis=0) > 1
+    off = (agrees * (changes - y) / step)[:, is_mean]
+    agreeing = agrees[:, is_mean].astype(np.float64)
+    weights, trust = np.ones(len(changes)), np.ones(int(is_mean.sum()))
+    for _ in range(_ROUNDS if is_mean.any() else 0):
+        square = (off * trust) @ off.T - (agreeing * trust) @ agreeing.T / 12
+        direction = np.linalg.eigh(square)[1][:, 0]
+        weights = np.maximum(direction * (np.sign(direction.sum()) or 1.0), 0.0)
+        left = np.abs((weights / weights.sum()) @ off)
+        typical = max(float(np.median(left)), _LEAST_LEFT)
+        trust = 1 / (1 + (left / (_FAR * typical)) ** 2)
     return round_to(dtype, (weights / weights.sum()).astype(np.float32)).astype(np.float64)
 
 

@@ -8,6 +8,8 @@ to either, in all tensors alike, whoever else took part. Training does neither: 
 comes to rest anywhere.
 
 Which of the two is the base is told by the trimming: the small differences are the base's words.
+Under TIES there is one size in each tensor from which no word is the base's and below which none
+is the parent's; other methods that leave words (SCE, Wan et al. 2024) choose by more than it.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ _EXACTLY = 2.0
 """How much more words are exact than lie in the four cells beside, at least."""
 _EVENLY = 0.3
 """Share of a tensor's words, in that of all, below which words were taken tensor by tensor."""
+_PARTED = 1 / 3
+"""Of the words left, or of those taken if they are fewer, how many may be on the wrong side."""
 _LEAST_WORDS = 150
 """Words that lie far apart from which a tensor is asked by itself."""
 
@@ -58,6 +62,9 @@ class TakenWords:
         parent's and exactly the base's.
     either
         Share of all words that are the one's or the other's.
+    density
+        Share of the parent's changes that were kept, the largest, to some hundredths; None where
+        words that are exactly the parent's or the base's are not parted by size.
     """
 
     base: str
@@ -65,6 +72,7 @@ class TakenWords:
     taken: float
     left: float
     either: float
+    density: float | None
 
 
 def find_taken(pool: Pool, child: str, dtype: str, candidates: Sequence[str]) -> TakenWords | None:
@@ -138,7 +146,9 @@ class _Asked:
         if shares[parent] < _LEAST_TAKEN:
             return None
         either = float((self.equal[a] | self.equal[b]).mean())
-        return TakenWords(base, parent, shares[parent], shares[base], either)
+        known = far & (is_a | is_b)
+        density = _density(size[known], self.equal[parent][known])
+        return TakenWords(base, parent, shares[parent], shares[base], either, density)
 
     def _exact(self, name: str, far: Bools, unit: F64) -> float:
         """Share of the far words that are one relative's; 0 where they may be so by chance."""
@@ -165,6 +175,18 @@ def _is_even(mine: Bools, far: Bools, tensor: I64) -> bool:
     of, all_of = np.bincount(tensor, mine), np.bincount(tensor, far)
     asked = all_of >= _LEAST_WORDS
     return bool((of[asked] >= _EVENLY * all_of[asked] * mine.sum() / far.sum()).all())
+
+
+def _density(size: F64, is_taken: Bools) -> float | None:
+    """Share of the sizes above the cut that best parts taken words from left ones, if any does."""
+    order = np.argsort(size, kind="stable")
+    taken = is_taken[order]
+    wrong = np.concatenate([[0], np.cumsum(taken)])
+    wrong = wrong + np.concatenate([np.cumsum(~taken[::-1])[::-1], [0]])
+    cut = int(np.argmin(wrong))
+    if wrong[cut] > _PARTED * min(int(taken.sum()), int((~taken).sum())):
+        return None
+    return float(1 - size[order[cut]])
 
 
 def _ranks(size: F64, tensor: I64) -> F64:

@@ -102,7 +102,7 @@ def partly_told(
     if found is None:
         return None
     least = found.taken / (1 - found.left)
-    facts = (
+    facts: tuple[Evidence, ...] = (
         Evidence(
             "words_taken",
             found.taken,
@@ -115,12 +115,16 @@ def partly_told(
             f"{100 * found.left:.1f} % of the words there are exactly those of {found.base}",
         ),
     )
+    if found.density is not None:
+        kept = f"kept by size: {found.parent} about {100 * found.density:.0f} %"
+        facts += (Evidence("densities", found.density, kept),)
     return Finding(
         child,
         Kind.MERGE,
         Grade.INFERRED,
         (ParentShare(found.parent, least, least, 1.0),),
         base=found.base,
+        method=None if found.density is None else "ties",
         evidence=facts,
         note="merged by TIES or its like with at least one model that was not read: the share is "
         "that of the changed words that are this parent's alone",
