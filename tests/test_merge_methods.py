@@ -14,7 +14,11 @@ from hypothesis.extra.numpy import arrays
 
 from lineage.infer.geometry import Pool, make_pool
 from lineage.infer.methods.arithmetic import mixed
-from lineage.infer.methods.between_two import replay_arcee_fusion, replay_nearswap
+from lineage.infer.methods.between_two import (
+    _threshold,
+    replay_arcee_fusion,
+    replay_nearswap,
+)
 from lineage.infer.methods.masks import Rule, changes_from, fit_masks
 from lineage.infer.methods.model_stock import replay_model_stock
 from lineage.infer.methods.selected import replay_sce
@@ -500,6 +504,29 @@ def test_arcee_fusion_is_proved_by_rows_that_do_not_tell_its_threshold():
     pool = make_pool([fingerprint(name, one, "F32") for name, one in members])
     found = replay_arcee_fusion(pool, "c", "F32", ("b", "a"))
     assert (found.base, found.match) == ("a", pytest.approx(1, abs=1e-3))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_the_threshold_of_a_fusion_is_the_best_within_a_factor_of_two_of_the_rows(data):
+    n = data.draw(st.integers(1, 30))
+    sign = data.draw(st.sampled_from([1, -1]))
+    importance = sign * data.draw(arrays(np.float32, n, elements=st.integers(0, 40)))
+    taken, untouched = (data.draw(arrays(np.bool_, n)) for _ in range(2))
+    ordered = np.sort(importance)
+    lower, middle, upper = (ordered[int(q * (n - 1))] for q in (0.25, 0.5, 0.75))
+    of_rows = middle + 1.5 * (upper - lower)
+
+    def n_wrong(threshold):
+        return int(np.where(importance >= threshold, ~taken, ~untouched).sum())
+
+    found = _threshold(importance, taken, untouched)
+    reach = sorted((of_rows / 2, of_rows * 2))
+    assert np.nextafter(np.float32(reach[0]), np.float32(-np.inf)) <= found
+    assert found <= np.nextafter(np.float32(reach[1]), np.float32(np.inf))
+    near = importance[(importance >= reach[0]) & (importance <= reach[1])]
+    tried = (*near, np.nextafter(np.float32(reach[1]), np.float32(np.inf)))
+    assert n_wrong(found) == (min(map(n_wrong, tried)) if len(near) else n_wrong(of_rows))
 
 
 def test_words_of_two_models_at_random_are_no_arcee_fusion(herd):

@@ -41,7 +41,7 @@ _EPSILON = np.float32(1e-8)
 _REACH = 2.0
 """Factor by which the importance threshold may differ from that of the rows that were read."""
 _NOISE = np.float32(4 * 2.0**-24)
-"""Error granted to a divergence computed in float32, whose rows add up to 1 but for last bits."""
+"""Error granted to a divergence: rows that are summed in float32 add up to 1 but for last bits."""
 _MOST_UNSURE = 0.2
 """Share of a tensor's words that such an error may leave open; beyond it proves nothing."""
 
@@ -143,10 +143,9 @@ def _n_fused(values: F32, child: int, a: int, b: int, inner: str, dtype: str) ->
     importance = _importance(second, first, inner).ravel()
     threshold = _threshold(importance, target == taken, target == untouched)
     is_right = np.where(importance >= threshold, taken, untouched) == target
-    if inner == "F32":
-        unsure = np.abs(importance - threshold) <= _NOISE * np.abs(second - first).ravel()
-        if unsure.mean() <= _MOST_UNSURE:
-            is_right |= unsure & ((target == taken) | (target == untouched))
+    unsure = np.abs(importance - threshold) <= _NOISE * np.abs(second - first).ravel()
+    if unsure.mean() <= _MOST_UNSURE:
+        is_right |= unsure & ((target == taken) | (target == untouched))
     return int(is_right.sum())
 
 
