@@ -21,7 +21,7 @@ from lineage.infer.methods.between_two import (
 )
 from lineage.infer.methods.masks import Rule, changes_from, fit_masks
 from lineage.infer.methods.model_stock import replay_model_stock
-from lineage.infer.methods.selected import replay_sce
+from lineage.infer.methods.selected import _fitted_weights, replay_sce
 from lineage.infer.parent_sets import _Search, parent_sets
 from lineage.infer.settle import merges
 from lineage.infer.settle.family import OpenFamily
@@ -270,6 +270,7 @@ def test_the_largest_changes_are_missed_where_they_would_show(herd):
     names, weights = ("p/two", "p/three"), (0.97, 0.03)
     found = settled(herd, trimmed(herd, names, weights, (0.6, 0.8), "elected", gamma=0.01))
     assert (found.method, found.base) == ("breadcrumbs_ties", "z/base")
+    assert set(shares(found)) == set(names)
 
 
 # Methods whose masks are random.
@@ -422,6 +423,34 @@ def test_sce_is_replayed_by_rows_that_do_not_tell_its_weights(dtype):
     assert found.match > 0.985
 
 
+@pytest.mark.parametrize(
+    ("dtype", "size", "n_words"), [("BF16", 0.05, 20_000), ("BF16", 1.0, 3000), ("F32", 1.0, 3000)]
+)
+@pytest.mark.parametrize("seed", [7, 8])
+def test_the_weights_of_sce_are_fitted_though_some_words_were_not_selected(
+    dtype, size, n_words, seed
+):
+    """To the last bit, from words coarser than what moved them or finer."""
+    rng, true = np.random.default_rng(seed), np.array([0.2, 0.3, 0.5])
+    origin = round_to(dtype, (rng.standard_normal(n_words) / 20).astype("f4"))
+    sizes = size * np.array([[0.002], [0.003], [0.004]])
+    moves = round_to(dtype, (rng.standard_normal((3, len(origin))) * sizes).astype("f4"))
+    scale = true[:, None] * (np.sign(moves) == np.where(moves.sum(axis=0) >= 0, 1, -1))
+    mean = (scale * moves).sum(axis=0) / np.maximum(scale.sum(axis=0), 1e-9)
+    target = round_to(dtype, (origin + mean).astype("f4"))
+    target[rng.random(len(origin)) < 0.08] = 0
+    target = np.where(target == 0, origin, target)
+    found = _fitted_weights(moves, origin, target, dtype)
+    assert found == pytest.approx(round_to(dtype, true.astype("f4")), abs=1e-7)
+
+
+@pytest.mark.parametrize("other", [1, -1])
+def test_parents_of_sce_that_are_equal_or_opposite_have_some_weights(other):
+    moves = np.full((2, 50), 0.01, np.float32) * np.array([[1], [other]], np.float32)
+    found = _fitted_weights(moves, np.zeros(50, np.float32), moves[0], DTYPE)
+    assert found.sum() == pytest.approx(1)
+
+
 def test_a_model_that_hardly_left_its_base_is_no_sce_merge(herd):
     pool = make_pool([fingerprint(n, m) for n, m in herd.items()])
     for child in ("d/child", "d/twin"):
@@ -486,6 +515,7 @@ def test_arcee_fusion_is_proved_in_the_number_type_of_its_steps(herd, inner, sto
     found = settled(herd, stored(merged, stored_in), dtype=stored_in)
     assert (found.method, found.grade, found.base) == ("arcee_fusion", Grade.PROVED, "p/one")
     assert set(shares(found)) == {"p/one", "p/five"}
+    assert found.evidence[0].value == pytest.approx(1, abs=1e-4)
     assert yaml.safe_load(found.recipe_yaml)["dtype"] == inner
 
 

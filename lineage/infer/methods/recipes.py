@@ -19,7 +19,6 @@ Bools = NDArray[np.bool_]
 _KEEPS_ALL = 0.98
 _SHARP = 0.6
 _TOP = 0.99
-_BELOW_TOP = (0.9, 0.98)
 _LEAST_TOP_WORDS = 20
 _SURE = 0.9
 """Probability from which it counts as known whether a change was kept."""
@@ -61,7 +60,6 @@ def mask_shapes(merge: MaskedMerge) -> MaskShapes:
     slopes: list[float] = []
     densities: list[float] = []
     tops: list[Bools] = []
-    below: list[Bools] = []
     for i in range(len(merge.parents)):
         used = changes.parents[i] != 0
         kept, place = fit.kept[i, used], changes.place[i, used]
@@ -74,15 +72,14 @@ def mask_shapes(merge: MaskedMerge) -> MaskShapes:
             slopes.append(float(centred @ kept / max(1e-9, centred @ centred)))
         is_sure = np.abs(kept - 0.5) > _SURE - 0.5
         tops.append(kept[is_sure & (place > _TOP)] > 0.5)
-        below.append(kept[is_sure & (place > _BELOW_TOP[0]) & (place < _BELOW_TOP[1])] > 0.5)
         densities.append(_density(place, kept, len(used)) if used.any() else 1.0)
     trimmed = bool(sharp) and float(np.median(sharp)) < _SHARP
     random = tuple(
         float(np.mean(fit.kept[i, changes.parents[i] != 0])) for i in range(len(merge.parents))
     )
     # What is left out is left out of every parent, and tells most where a change weighs much.
-    high, under = np.concatenate(tops), np.concatenate(below)
-    loses_top = trimmed and len(high) >= _LEAST_TOP_WORDS and high.mean() < 0.5 < under.mean()
+    top = np.concatenate(tops)
+    loses_top = trimmed and len(top) >= _LEAST_TOP_WORDS and top.mean() < 0.5
     if loses_top:
         densities = [round(density - GAMMA, 4) for density in densities]
     return MaskShapes(
