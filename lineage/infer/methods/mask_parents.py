@@ -9,7 +9,8 @@ hill, so that every move is tried from several starts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +45,14 @@ _NEGLIGIBLE = 0.01
 MAX_PARENTS = 8
 _WIDE_SCORE = 1.0
 _N_LAST = 3
+_N_SELDOM = 20
+_N_POLISHED = 100
+"""Rounds after which parents are compared to the end: masks creep, the slower the more parents."""
 _N_TRIED = 2
 _N_WIDE = 4
 _N_REFUSED = 4
+_UNEXPLAINED = 0.97
+"""Share of the words explained below which a change may be missing that was kept seldom."""
 _N_EXCHANGES = 4
 _ALIKE = 0.5
 """Cosine of two changes from which one model may stand in for the other."""
@@ -211,21 +217,63 @@ class MaskSearch:
         return True
 
     def widen(self) -> bool:
-        """Ask relatives that what is left hardly leans to, from the start; False when none helps.
+        """Ask one relative more, from other starts than :meth:`grow`; False when none helps.
 
         What one of two parents left is taken up by the other where they are near relatives, so
-        that only both together, fitted anew, show what they are.
+        that only both together, fitted anew, show what they are: perhaps with weights of their own
+        in every run of layers. And a change that was kept seldom leaves words that nothing
+        explains, but leans nowhere.
         """
         if len(self.chosen) >= MAX_PARENTS:
             return False
         self.refused.clear()
-        wider = [[*self.chosen, i] for i in self._leaning(_WIDE_SCORE, _N_WIDE)]
-        fits = [(self.fitted_anew(which, self.form), which) for which in wider]
-        fit, which = max(fits, key=lambda one: one[0].log_likelihood, default=(self.fit, []))
-        if not which or self._lost(fit) > -WORTH:
+        asked = dict.fromkeys((*self._leaning(_WIDE_SCORE, _N_WIDE), *self._beside()))
+        regrouped = replace(self.form, by_group=not self.form.by_group)
+        forms = (self.form, regrouped) if regrouped in LATER_FORMS else (self.form,)
+        begun = [
+            (self.fitted_anew([*self.chosen, i], form), form, i) for i in asked for form in forms
+        ]
+        if self.fit.explained < _UNEXPLAINED:
+            outside = [i for i in range(len(self.names)) if i not in self.chosen]
+            begun += [(self._seldom_kept(i), self.form, i) for i in outside]
+        begun.sort(key=lambda one: -likelihood(one[0], self.changes))
+        fits = [
+            (self._polished([*self.chosen, i], form, fit), form, i)
+            for fit, form, i in begun[:_N_TRIED]
+        ]
+        fit, form, i = max(
+            fits,
+            key=lambda one: likelihood(one[0], self.changes),
+            default=(self.fit, self.form, -1),
+        )
+        won = (likelihood(fit, self.changes) - self.likelihood) * len(self.changes.child)
+        if won <= WORTH:
             return False
-        self.chosen, self.fit = which, fit
+        self.chosen.append(i)
+        self.fit, self.form = fit, form
         return True
+
+    def polish(self) -> None:
+        """Carry the fit on to where hardly anything is won by more rounds."""
+        self.fit = self._polished(self.chosen, self.form, self.fit)
+
+    def _polished(self, which: list[int], form: Form, fit: MaskFit) -> MaskFit:
+        """A fit that was begun, carried on."""
+        return form.fit(self.changes.of(which), fit.coefficients, _N_POLISHED, fit.curves)
+
+    def _beside(self) -> list[int]:
+        """Near relatives of the parents that are none themselves, the nearest first."""
+        nearest = self._alike[self.chosen].max(axis=0)
+        nearest[self.chosen] = 0.0
+        return [int(i) for i in np.argsort(-nearest)[:_N_WIDE] if nearest[i] > _ALIKE]
+
+    def _seldom_kept(self, new: int) -> MaskFit:
+        """A fit with one parent more, whose change was kept seldom and is the larger for it."""
+        part = self.changes.of([*self.chosen, new])
+        start = np.tile(part.least_squares() / _SELDOM_KEPT, (len(self.fit.coefficients), 1))
+        start[:, :-1] = self.fit.coefficients
+        curves = np.concatenate([self.fit.curves, np.full((1, N_BINS), _SELDOM_KEPT)])
+        return self.form.fit(part, start, _N_SELDOM, curves)
 
     def _leaning(self, least: float, most: int) -> list[int]:
         """Relatives that are neither chosen nor refused, the largest scores first."""
@@ -234,17 +282,17 @@ class MaskSearch:
         t[[*self.chosen, *self.refused]] = 0.0
         return [int(i) for i in np.argsort(-np.abs(t))[:most] if abs(t[i]) > least]
 
-    def exchange(self) -> None:
+    def exchange(self, *, polished: bool = False) -> None:
         """Put near relatives in the place of parents where that is likelier.
+
+        Where the fit is `polished`, what takes its place has to be.
 
         What was made from a parent, or what it was made from, stands in for it: then nothing that
         is left leans to the parent, and nothing is won by adding it.
         """
-        steps = self.changes.parents / self.changes.unit
-        lengths = np.linalg.norm(steps, axis=1)
-        alike = np.abs(steps @ steps.T) / np.maximum(np.outer(lengths, lengths), 1e-300)
+        alike = self._alike
         for _ in range(_N_EXCHANGES):
-            outside = np.ones(len(steps), bool)
+            outside = np.ones(len(alike), bool)
             outside[self.chosen] = False
             moves = [
                 [new if i == old else i for i in self.chosen]
@@ -254,9 +302,18 @@ class MaskSearch:
             ]
             fits = [(self.fitted(which, self.form), which) for which in moves]
             fit, which = max(fits, key=lambda one: one[0].log_likelihood, default=(self.fit, []))
+            if which and polished:
+                fit = self._polished(which, self.form, fit)
             if not which or self._lost(fit) > -_BETTER:
                 return
             self.chosen, self.fit = which, fit
+
+    @cached_property
+    def _alike(self) -> F64:
+        """Sizes of the cosines between the changes of the relatives."""
+        steps = self.changes.parents / self.changes.unit
+        lengths = np.linalg.norm(steps, axis=1)
+        return np.asarray(np.abs(steps @ steps.T) / np.maximum(np.outer(lengths, lengths), 1e-300))
 
     def shrink(self) -> None:
         """Take out parents that the likelihood does not miss, the least missed first.

@@ -51,6 +51,7 @@ _N_BASES_TRIED = 6
 _N_BASES_SEARCHED = 3
 _N_FINALISTS = 2
 _N_PLAIN = 4
+_N_LAST = 40
 _CENTRAL = 0.5
 """Share of the base's slant below which the child is the centre; train families: .93 and more."""
 
@@ -139,14 +140,16 @@ def _improved(search: MaskSearch, bases: Sequence[str], search_from: _SearchFrom
         search.exchange()
     search.thin_out()
     search.settle()
+    # From here on what is compared has come to rest: before, fewer parents seem likelier.
     for _ in range(MAX_PARENTS):
+        search.polish()
+        search.exchange(polished=True)
         before = set(search.parents)
         if not (search.is_sound and search.widen()):
             break
         search.settle()
         if set(search.parents) == before:  # what was added has next to no weight
             break
-    search.exchange()
     return search
 
 
@@ -221,6 +224,7 @@ def _merge(pool: Pool, child: str, dtype: str, search: MaskSearch) -> MaskedMerg
             search.form.rescaled,
             search.fit.coefficients if search.form.by_group and free else search.mean,
             by_group=free,
+            n_last=_N_LAST,
             curves=search.fit.curves,
         )
         for free in (False, True)

@@ -38,6 +38,8 @@ _N_GROUPS = 8
 _LOOSENESS = (0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03)
 """Relative error granted to a prediction, round by round: first guesses are rough."""
 _N_LAST = 12
+_PATIENCE, _STANDSTILL = 10, 0.5
+"""After how many rounds at most how much log-likelihood, of all words, is won at a standstill."""
 _N_ROUGH = 4
 """Rounds that are for first guesses only."""
 _SETTLED = 1e-3
@@ -286,7 +288,7 @@ def fit_masks(
     by_group
         Whether coefficients may differ between runs of layers.
     n_last
-        Rounds with the tightest tolerance.
+        Rounds with the tightest tolerance, at most: it ends where hardly anything is won by more.
     curves
         Keep curves to begin with, where they are nearly known already.
     """
@@ -298,10 +300,16 @@ def fit_masks(
     rounds = _LOOSENESS if masked and curves is None else _LOOSENESS[_N_ROUGH:]
     for looseness in rounds:
         fit.step(looseness)
-    for _ in range(n_last):
+    was = -np.inf
+    for done in range(1, n_last + 1):
         # A sum without masks is soon found; masks creep, so that small steps say nothing there.
         if fit.step(_LOOSENESS[-1]) < _SETTLED and not masked:
             break
+        if done % _PATIENCE == 0:
+            now = float(fit.log_likelihood.sum())
+            if now - was < _STANDSTILL:
+                break
+            was = now
     return MaskFit(
         rule,
         rescaled,
