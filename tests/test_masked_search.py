@@ -215,3 +215,74 @@ def test_what_has_next_to_no_weight_is_no_parent_however_it_helps():
     search.fit = search.form.fit(changes.of(search.chosen), np.array([0.8, 0.7, 0.001]), 3)
     search.shrink()
     assert search.parents == ("m0", "m1")
+
+
+def searched(
+    models: dict[str, Weights], child: Weights, form: Form, begun: Sequence[str]
+) -> MaskSearch:
+    """A search that begins with some parents, carried on to where they explain what they can."""
+    pool = pooled(models, child)
+    names = tuple(name for name in models if name != "base")
+    changes = changes_from(pool, "child", "base", names, "BF16", 3000)
+    search = MaskSearch("base", names, changes, form)
+    assert search.begin(begun, 8)
+    search.polish()
+    return search
+
+
+def test_a_near_relative_of_a_parent_is_asked_though_nothing_leans_to_it():
+    models = star(4, 0.05, 43)
+    models["c0"] = moved(models["m0"], 0.02, np.random.default_rng(44))
+    recipe = {"m0": (0.3, 0.6), "c0": (0.1, 0.6), "m1": (0.4, 0.6)}
+    search = searched(models, dare_ties(models, recipe, 45), Form(Rule.ELECTED), ("m0", "m1"))
+    search.fit.score[:] = 0.0
+    assert search.widen()
+    assert set(search.parents) == set(recipe)
+
+
+def test_a_parent_that_shows_only_beside_weights_by_layer_is_found_with_these():
+    models = star(4, 0.05, 46)
+    models["c0"] = moved(models["m0"], 0.02, np.random.default_rng(47))
+    first = (0.6, 0.1, 0.1, 0.1, 0.1, 0.1)
+    recipe = {"m0": (first, 0.6), "c0": (0.15, 0.6), "m1": (first[::-1], 0.6)}
+    search = searched(models, dare_ties(models, recipe, 48), Form(Rule.ELECTED), ("m0", "m1"))
+    assert search.widen()
+    assert search.form == Form(Rule.ELECTED, by_group=True)
+    assert set(search.parents) == set(recipe)
+
+
+def test_a_change_kept_so_seldom_that_nothing_leans_to_it_is_found():
+    models = star(6, 0.05, 49)
+    recipe = {"m0": (0.4, 0.6), "m1": (0.4, 0.6), "m2": (0.4, 0.07)}
+    child = dare_ties(models, recipe, 50)
+    search = searched(models, child, Form(Rule.ELECTED), ("m0", "m1"))
+    search.fit.score[:] = 0.0
+    assert search.fit.explained < 0.97
+    assert search.widen()
+    assert search.parents == ("m0", "m1", "m2")
+    assert search.mean[2] == pytest.approx(0.4 / 0.07, rel=0.02)
+    search.polish()
+    assert not search.widen()
+
+
+def test_a_fit_comes_to_rest_where_more_rounds_win_nothing():
+    models = star(6, 0.05, 51)
+    recipe = {f"m{i}": (0.3, 0.3 + 0.1 * i) for i in range(6)}
+    search = searched(models, dare_ties(models, recipe, 52), Form(Rule.ELECTED), tuple(recipe))
+    n, at_rest = len(search.changes.child), search.fit.log_likelihood
+    few = search.fitted_anew(search.chosen, search.form)
+    assert (at_rest - few.log_likelihood) * n > 100
+    search.polish()
+    assert (search.fit.log_likelihood - at_rest) * n < 1
+
+
+def test_what_takes_the_place_of_a_parent_is_carried_as_far():
+    models = star(5, 0.05, 53)
+    models["c0"] = moved(models["m0"], 0.03, np.random.default_rng(54))
+    recipe = {"m0": (0.3, 0.4), "m1": (0.3, 0.6), "m2": (0.3, 0.5), "m3": (0.2, 0.5)}
+    begun = ("c0", "m1", "m2", "m3")
+    search = searched(models, dare_ties(models, recipe, 55), Form(Rule.ELECTED), begun)
+    few = search.fitted([search.names.index(name) for name in recipe], search.form)
+    search.exchange(polished=True)
+    assert set(search.parents) == set(recipe)
+    assert search.fit.log_likelihood > few.log_likelihood
