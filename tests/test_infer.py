@@ -379,6 +379,26 @@ def test_an_upcast_is_known_by_its_empty_low_bits():
     assert not found["b/narrow"].parents
 
 
+def test_a_cast_that_lost_the_tiniest_values_alone_is_as_well_a_parent():
+    h = Herd(1)
+    weights = stored(h.founder())
+    tiny = {k: np.where(np.abs(v) < 1e-4, np.float32(1e-9), v) for k, v in weights.items()}
+    half = stored(tiny, "F16")
+    child = h.train(half, 0.01)
+    models = {
+        "a/half": fingerprint("a/half", half, "F16"),
+        "b/first": fingerprint("b/first", tiny, "BF16"),
+        "c/child": fingerprint("c/child", child, "BF16"),
+    }
+    found = infer(models)
+    assert parents(found["a/half"]) == {"b/first": 1.0}
+    kept = found["a/half"].evidence[-1]
+    assert kept.name == "equal_values"
+    assert 0.99 < kept.value < 0.9995
+    assert parents(found["c/child"]) == {"b/first": 1.0}
+    assert "a/half" in next(e.text for e in found["c/child"].evidence if e.name == "equal_parent")
+
+
 def quantised(name, weights, dtype):
     """A GGUF's samples: matrices in blocks, gains in float32, as the converter writes them."""
     samples = {}

@@ -1,6 +1,7 @@
 """Models of equal values: whoever comes from one may come from any.
 
-Copies of equal words, whose order nothing tells, and casts that lost nothing, whose order is known.
+Copies of equal words, whose order nothing tells, and casts that lost next to nothing, whose order
+is known.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def equal_copies(findings: Sequence[Finding]) -> dict[str, frozenset[str]]:
 def equal_values(findings: Sequence[Finding]) -> dict[str, frozenset[str]]:
     """By model, those that a child of it may as well come from, itself included.
 
-    Equal copies whose order nothing tells, and the casts of them that lost nothing: a child's words
-    differ by less than its number type resolves. Models that stand alone are left out.
+    Equal copies whose order nothing tells, and the casts of them that lost next to nothing: a
+    child's words differ by less than its number type resolves. Models that stand alone are left
+    out.
     """
     casts = (
         (one.child, one.parents[0].parent)

@@ -21,6 +21,8 @@ __all__ = ["Copy", "find_copy", "is_duplicate"]
 
 _MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
 _ALL_WORDS = 0.9995
+_NEARLY_ALL = 0.99
+"""Share of the values from which a cast is as well a parent: float16 loses the tiniest alone."""
 """Share of equal words that counts as all: casts of subnormal values differ between libraries."""
 _FFN = ("up", "gate", "down", "up.bias", "gate.bias")
 _MIN_TOKENS = 8
@@ -103,9 +105,10 @@ def _cast(child: Fingerprint, parent: Fingerprint) -> Copy | None:
         share,
         f"rounding {parent.dtype} to {child.dtype} gives {100 * share:.2f} % of the words",
     )
-    if not lossless:
+    if equal / total < _NEARLY_ALL:
         return Copy(Kind.CAST, True, (cast,))
-    kept = Evidence("equal_values", equal / total, "the cast lost nothing")
+    said = "nothing" if lossless else f"{100 * (1 - equal / total):.2f} % of the values"
+    kept = Evidence("equal_values", equal / total, f"the cast lost {said}")
     return Copy(Kind.CAST, True, (cast, kept))
 
 
