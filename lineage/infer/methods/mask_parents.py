@@ -108,6 +108,12 @@ def usual_start(changes: Changes) -> F64:
     return np.asarray(np.maximum(changes.least_squares(), _LEAST_START) / _TYPICAL_KEEP)
 
 
+def _is_sound(fit: MaskFit) -> bool:
+    """Whether every parent has a weight worth the name."""
+    weights = fit.coefficients.mean(axis=0)
+    return bool(weights.min() > _NEGLIGIBLE * weights.max())
+
+
 def thinned(changes: Changes, form: Form, fit: MaskFit) -> MaskFit:
     """A fit where a change was kept seldom, and is the larger where it was, if that is likelier.
 
@@ -220,42 +226,43 @@ class MaskSearch:
         """Ask one relative more, from other starts than :meth:`grow`; False when none helps.
 
         What one of two parents left is taken up by the other where they are near relatives, so
-        that only both together, fitted anew, show what they are: perhaps with weights of their own
-        in every run of layers. And a change that was kept seldom leaves words that nothing
-        explains, but leans nowhere.
+        that only both together, fitted anew, show what they are. And a change that was kept seldom
+        leaves words that nothing explains, but leans nowhere.
         """
         if len(self.chosen) >= MAX_PARENTS:
             return False
         self.refused.clear()
         asked = dict.fromkeys((*self._leaning(_WIDE_SCORE, _N_WIDE), *self._beside()))
-        regrouped = replace(self.form, by_group=not self.form.by_group)
-        forms = (self.form, regrouped) if regrouped in LATER_FORMS else (self.form,)
-        begun = [
-            (self.fitted_anew([*self.chosen, i], form), form, i) for i in asked for form in forms
-        ]
+        begun = [(self.fitted_anew([*self.chosen, i], self.form), i) for i in asked]
         if self.fit.explained < _UNEXPLAINED:
             outside = [i for i in range(len(self.names)) if i not in self.chosen]
-            begun += [(self._seldom_kept(i), self.form, i) for i in outside]
-        begun.sort(key=lambda one: -likelihood(one[0], self.changes))
+            begun += [(self._seldom_kept(i), i) for i in outside]
+        begun.sort(key=lambda one: -one[0].log_likelihood)
         fits = [
-            (self._polished([*self.chosen, i], form, fit), form, i)
-            for fit, form, i in begun[:_N_TRIED]
+            (self._polished([*self.chosen, i], self.form, fit), i) for fit, i in begun[:_N_TRIED]
         ]
-        fit, form, i = max(
-            fits,
-            key=lambda one: likelihood(one[0], self.changes),
-            default=(self.fit, self.form, -1),
-        )
-        won = (likelihood(fit, self.changes) - self.likelihood) * len(self.changes.child)
-        if won <= WORTH:
+        # What is taken away, or weighs next to nothing, stands for what the form lacks.
+        fits = [one for one in fits if _is_sound(one[0])]
+        fit, i = max(fits, key=lambda one: one[0].log_likelihood, default=(self.fit, -1))
+        if self._lost(fit) > -WORTH:
             return False
         self.chosen.append(i)
-        self.fit, self.form = fit, form
+        self.fit = fit
         return True
 
     def polish(self) -> None:
-        """Carry the fit on to where hardly anything is won by more rounds."""
+        """Carry the fit on to where hardly anything is won by more rounds.
+
+        Weights become those of runs of layers, or of the whole again, where that is likelier.
+        """
         self.fit = self._polished(self.chosen, self.form, self.fit)
+        other = replace(self.form, by_group=not self.form.by_group)
+        if other not in (*FIRST_FORMS, *LATER_FORMS):
+            return
+        fit = self._polished(self.chosen, other, replace(self.fit, coefficients=self.mean[None]))
+        won = likelihood(fit, self.changes) - self.likelihood
+        if won * len(self.changes.child) > WORTH and _is_sound(fit):
+            self.fit, self.form = fit, other
 
     def _polished(self, which: list[int], form: Form, fit: MaskFit) -> MaskFit:
         """A fit that was begun, carried on."""
