@@ -108,8 +108,8 @@ def usual_start(changes: Changes) -> F64:
     return np.asarray(np.maximum(changes.least_squares(), _LEAST_START) / _TYPICAL_KEEP)
 
 
-def _is_sound(fit: MaskFit) -> bool:
-    """Whether every parent has a weight worth the name."""
+def _all_weigh(fit: MaskFit) -> bool:
+    """Whether no parent is taken away or has next to no weight."""
     weights = fit.coefficients.mean(axis=0)
     return bool(weights.min() > _NEGLIGIBLE * weights.max())
 
@@ -242,7 +242,7 @@ class MaskSearch:
             (self._polished([*self.chosen, i], self.form, fit), i) for fit, i in begun[:_N_TRIED]
         ]
         # What is taken away, or weighs next to nothing, stands for what the form lacks.
-        fits = [one for one in fits if _is_sound(one[0])]
+        fits = [one for one in fits if _all_weigh(one[0])]
         fit, i = max(fits, key=lambda one: one[0].log_likelihood, default=(self.fit, -1))
         if self._lost(fit) > -WORTH:
             return False
@@ -261,7 +261,7 @@ class MaskSearch:
             return
         fit = self._polished(self.chosen, other, replace(self.fit, coefficients=self.mean[None]))
         won = likelihood(fit, self.changes) - self.likelihood
-        if won * len(self.changes.child) > WORTH and _is_sound(fit):
+        if won * len(self.changes.child) > WORTH and _all_weigh(fit):
             self.fit, self.form = fit, other
 
     def _polished(self, which: list[int], form: Form, fit: MaskFit) -> MaskFit:
@@ -292,10 +292,9 @@ class MaskSearch:
     def exchange(self, *, polished: bool = False) -> None:
         """Put near relatives in the place of parents where that is likelier.
 
-        Where the fit is `polished`, what takes its place has to be.
-
         What was made from a parent, or what it was made from, stands in for it: then nothing that
-        is left leans to the parent, and nothing is won by adding it.
+        is left leans to the parent, and nothing is won by adding it. Where the fit is `polished`,
+        so is what may take its place.
         """
         alike = self._alike
         for _ in range(_N_EXCHANGES):
