@@ -17,6 +17,8 @@ class Told:
     beta: float
     error: float
     whole: float
+    onwards: float = 0.0
+    length: float = 1.0
     pool: None = None
 
     def carried(self, reference, ancestor):
@@ -27,6 +29,12 @@ class Told:
 
     def whole_share(self, child):
         return self.whole
+
+    def turning(self, child):
+        return self.onwards
+
+    def times_as_long(self, child):
+        return self.length
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +72,32 @@ def test_a_share_is_inherited_by_its_size_its_error_and_the_whole_changes(
     beta, error, whole, verdict
 ):
     assert Carrying(Told(beta, error, whole)).descends("c", "x", "r") is verdict
+
+
+@pytest.mark.parametrize(
+    ("beta", "error", "length", "verdict"),
+    [
+        (2.5, 0.3, 20, None),  # chance makes up a whole share: .5 in .5 of it, and 2.5 of those
+        (3.8, 0.3, 20, False),
+        (-1.8, 0.3, 20, None),  # a whole share is a ninth as likely as none, no less
+        (-2.0, 0.3, 20, False),
+        (0.3, 0.3, 9, None),
+        (-0.4, 0.2, 9, False),  # chance makes up less than half a share: its error alone counts
+        (-0.1, 0.2, 10, None),
+        (2.5, 0.1, 20, False),  # a sure share needs no allowance
+    ],
+)
+def test_a_step_much_longer_than_another_hides_whether_it_was_inherited(
+    beta, error, length, verdict
+):
+    carries = Carrying(Told(beta, error, beta, length=length))
+    assert carries.descends("c", "x", "r") is verdict
+
+
+@pytest.mark.parametrize(("onwards", "verdict"), [(-0.74, True), (-0.76, False)])
+def test_what_would_have_taken_back_nearly_all_of_a_change_did_not_inherit_it(onwards, verdict):
+    carries = Carrying(Told(0.97, 0.02, 0.1, onwards=onwards))
+    assert carries.descends("c", "x", "r") is verdict
 
 
 def test_what_has_a_row_as_it_was_does_not_descend_however_much_it_carries(monkeypatch):

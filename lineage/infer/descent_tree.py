@@ -20,12 +20,14 @@ from lineage.infer.placement import (
     DECIDED,
     Descent,
     arrow_fact,
+    habit_fact,
     parallel_fact,
     share_fact,
     unseen_fact,
     untouched_fact,
 )
 from lineage.infer.rooting import StepOdds, date_log_odds, founder_log_odds, taken_back
+from lineage.infer.taking_back import Habit, habit_of
 from lineage.infer.trained_merges import MIN_SHARE, explained_share, trained_merge
 from lineage.infer.unseen import unseen_ancestors
 from lineage.model import Evidence
@@ -67,6 +69,7 @@ def draw_tree(
             tree.move_below_mixture(child)
     tree.place_below_farther()
     tree.place_below_siblings(free)
+    tree.learn_habit(free)
     for child in free:
         tree.reconsider(child)
     if with_mixtures:
@@ -91,6 +94,8 @@ class DescentTree:
     """Parent and child of which cannot be told which is which."""
     told_by_shares: set[str] = field(default_factory=set)
     """Children that carry all of their parent, which does not carry all of them."""
+    habit: Habit = field(default_factory=Habit)
+    """What steps of known direction take back of those before."""
     mixed: dict[str, Descent] = field(default_factory=dict)
     """Merges whose recipe is not known, found among the children of the root."""
 
@@ -261,6 +266,21 @@ class DescentTree:
     def _mixture(self, child: str) -> Descent | None:
         return trained_merge(self.seen, child, self._possible_parents(child))
 
+    def learn_habit(self, children: Sequence[str]) -> None:
+        """Learn from the steps below those of the root whose direction is told without it."""
+        told = []
+        for child in children:
+            parent = self.parents[child]
+            if parent == self.root:
+                continue
+            odds = self._step_log_odds(parent, child)
+            if abs(odds) > DECIDED:
+                told.append(self._goes_back(*((parent, child) if odds > 0 else (child, parent))))
+        self.habit = habit_of(told)
+
+    def _goes_back(self, parent: str, child: str) -> bool | None:
+        return self.steps.carried(self.root, parent).goes_back(child)
+
     def reconsider(self, child: str) -> None:
         """Turn a step round if its own direction speaks louder against it than distance for it.
 
@@ -280,7 +300,8 @@ class DescentTree:
             return
         siblings = [name for name in self._below(parent) if name != child]
         self.parents[child], self.parents[parent] = self.parents[parent], child
-        self.ties[child], self.ties[parent] = self.ties[parent], ()
+        self.ties[parent] = ()
+        self.place(child)
         for name in sorted(siblings, key=self.travelled):
             if name not in self.known:
                 self.place(name)
@@ -304,7 +325,12 @@ class DescentTree:
             self.carrying.has_untouched(parent, child, self.root)
             - self.carrying.has_untouched(child, parent, self.root)
         )
-        return self.steps.log_odds(parent, child, error) + farther + told_by_rows
+        as_usual = self._habitual_log_odds(parent, child)
+        return self.steps.log_odds(parent, child, error) + farther + told_by_rows + as_usual
+
+    def _habitual_log_odds(self, parent: str, child: str) -> float:
+        """Log-odds of a step's direction from what it takes back of the way from the root."""
+        return self.habit.log_odds(self._goes_back(parent, child), self._goes_back(child, parent))
 
     def founder_odds(self, free: Collection[str], *, dated: bool = True) -> dict[str, float]:
         """Log-probabilities of the founder, this tree's shape given; undated: by weights alone."""
@@ -355,6 +381,8 @@ class DescentTree:
         parallel = self.steps.parallel(parent, child)
         if parallel.balance:
             yield parallel_fact(parent, parallel)
+        if parent != self.root and (odds := self._habitual_log_odds(parent, child)):
+            yield habit_fact(parent, self.root, self.habit, odds)
 
     def with_unseen(self, descents: Sequence[Descent]) -> tuple[Descent, ...]:
         """The same with ancestors between models and their parents that nobody published."""

@@ -242,7 +242,7 @@ class Pool:
     def carried(self, reference: str, ancestor: str) -> Carried:
         """How much of what `ancestor` changed since `reference` every model carries."""
         r, x = self.ids.index(reference), self.ids.index(ancestor)
-        whitened, whole = [], []
+        whitened, whole, lengths = [], [], np.zeros(len(self.ids))
         for values in self.values:
             if min(values.shape[1:]) < _MIN_SIDE:
                 continue
@@ -250,12 +250,14 @@ class Pool:
             instrument = _high_pass(change[x : x + 1], _REMOVED_OF_ONE)[0]
             whitened.append(np.tensordot(change, instrument, axes=2))
             whole.append(np.tensordot(change, change[x], axes=2))
+            lengths += np.einsum("mrc,mrc->m", change, change)
         empty = np.zeros((0, len(self.ids)))
         return Carried(
             self.ids,
             ancestor,
             np.stack(whitened) if whitened else empty,
             np.stack(whole) if whole else empty,
+            lengths,
             float(self.squared_distance[x, r]),
         )
 

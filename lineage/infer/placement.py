@@ -8,12 +8,13 @@ import numpy as np
 
 from lineage.infer.geometry import Pool
 from lineage.infer.inheritance import Parallel
+from lineage.infer.taking_back import Habit
 from lineage.infer.unseen import Unseen
 from lineage.model import Evidence
 
 __all__ = [
-    "DECIDED", "Descent", "arrow_fact", "parallel_fact", "share_fact", "unseen_fact",
-    "untouched_fact",
+    "DECIDED", "Descent", "arrow_fact", "habit_fact", "parallel_fact", "share_fact",
+    "unseen_fact", "untouched_fact",
 ]  # fmt: skip
 
 DECIDED = float(np.log(9))
@@ -95,6 +96,17 @@ def parallel_fact(parent: str, parallel: Parallel) -> Evidence:
         told.append(f"{_relatives(parallel.with_parent)} moved along with {parent} from it")
     words = " and ".join(told) + ": parallel ways part at the elder"
     return Evidence("moved_in_parallel", parallel.balance, words)
+
+
+def habit_fact(parent: str, root: str, habit: Habit, log_odds: float) -> Evidence:
+    """What the step takes back of what came before it, if steps of this family do."""
+    return Evidence(
+        "goes_back",
+        log_odds,
+        f"log-odds {log_odds:+.1f} from what it takes back of the way from {root} to {parent}: of "
+        f"{habit.n_steps} steps in this family whose direction is known {habit.n_back} went back, "
+        f"{habit.n_on} on, {habit.n_neither} clearly neither way",
+    )
 
 
 def _relatives(number: int) -> str:
