@@ -40,6 +40,7 @@ class Told:
 @pytest.fixture(autouse=True)
 def no_rows(monkeypatch):
     monkeypatch.setattr(carrying, "has_rows_untouched", lambda *_: False)
+    monkeypatch.setattr(carrying, "inherits_rows", lambda *_: False)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,18 @@ def test_what_has_a_row_as_it_was_does_not_descend_however_much_it_carries(monke
     assert carries.descends("c", "x", "r") is False
     assert asked == [(None, "c", "x", "r")]  # asked once
     assert carries.found_untouched() == [("c", "x", "r")]
+
+
+@pytest.mark.parametrize(
+    ("beta", "untouched", "verdict"),
+    [(0.97, False, True), (0.78, False, True), (0.78, True, False), (0.30, False, False)],
+)
+def test_a_row_that_only_the_ancestor_moved_decides_what_shares_leave_open(
+    monkeypatch, beta, untouched, verdict
+):
+    monkeypatch.setattr(carrying, "inherits_rows", lambda _, *names: names == ("c", "x", "r"))
+    monkeypatch.setattr(carrying, "has_rows_untouched", lambda *_: untouched)
+    assert Carrying(Told(beta, 0.05, beta)).descends("c", "x", "r") is verdict
 
 
 def test_a_part_is_sure_and_the_most_of_it_lies_its_errors_above():

@@ -10,8 +10,9 @@ import pytest
 from lineage.infer.geometry import Pool
 from lineage.infer.methods.mask_parents import Form, MaskSearch
 from lineage.infer.methods.masked_search import MaskedMerge, _improved, find_masked
-from lineage.infer.methods.masks import Rule, changes_from
+from lineage.infer.methods.masks import MaskFit, Rule, changes_from
 from lineage.infer.parent_sets import parent_sets
+from lineage.infer.settle import words
 from lineage.weights.encodings import round_to
 from lineage.weights.roles import TensorKey
 
@@ -286,3 +287,35 @@ def test_what_takes_the_place_of_a_parent_is_carried_as_far():
     search.exchange(polished=True)
     assert set(search.parents) == set(recipe)
     assert search.fit.log_likelihood > few.log_likelihood
+
+
+@pytest.mark.parametrize(
+    ("gain", "explained", "noise", "least_weight", "believed"),
+    [
+        (0.45, 0.95, 0.01, 0.2, True),
+        (0.35, 0.99, 0.01, 0.2, False),
+        (0.59, 0.90, 0.01, 0.2, False),
+        (1.46, 0.90, 0.01, 0.2, True),  # masks beyond doubt: fewer words need be possible
+        (1.46, 0.87, 0.01, 0.2, False),
+        (1.46, 0.99, 0.04, 0.2, False),
+        (1.46, 0.99, 0.01, -0.1, False),
+    ],
+)
+def test_masks_are_believed_by_what_they_gain_and_explain(
+    gain, explained, noise, least_weight, believed
+):
+    blank = np.zeros((1, 2))
+    fit = MaskFit(
+        Rule.SUM,
+        rescaled=False,
+        coefficients=np.array([[0.5, least_weight]]),
+        curves=blank,
+        log_likelihood=0.0,
+        explained=explained,
+        kept=blank,
+        score=blank,
+        noise=noise,
+        errors=blank,
+    )
+    merge = MaskedMerge("base", ("one", "two"), None, fit, gain)
+    assert words._believed(merge) is believed

@@ -11,7 +11,7 @@ from lineage.infer.descent import resolve_descent
 from lineage.infer.descent_tree import DescentTree
 from lineage.infer.geometry import Pool
 from lineage.infer.rooting import StepOdds
-from lineage.infer.untouched_rows import has_rows_untouched
+from lineage.infer.untouched_rows import has_rows_untouched, inherits_rows
 from lineage.weights.encodings import round_to
 from lineage.weights.roles import TensorKey
 
@@ -74,6 +74,52 @@ def test_a_child_has_no_row_back_that_its_parent_moved(rng):
     pool = pool_of(r=base, p=parent, c=child)
     assert not has_rows_untouched(pool, "c", "p", "r")
     assert has_rows_untouched(pool, "p", "c", "r")  # tokens that only the child's text held
+
+
+def test_a_descendant_has_rows_as_its_ancestor_moved_them_and_nobody_else_has(rng):
+    base = rng.standard_normal((N_ROWS, WIDTH))
+    parent, sibling = (trained(rng, base, range(20)) for _ in range(2))
+    child = trained(rng, parent, range(10, 40))
+    grandchild = trained(rng, child, range(9))
+    pool = pool_of(r=base, p=parent, s=sibling, c=child, g=grandchild)
+    assert inherits_rows(pool, "c", "p", "r")
+    assert inherits_rows(pool, "g", "p", "r")  # a single row is left
+    assert inherits_rows(pool, "g", "c", "p")
+    for model, other, above in (("s", "p", "r"), ("p", "c", "p"), ("p", "c", "r"), ("s", "c", "p")):
+        told = inherits_rows(pool, model, other, above)
+        assert told is ((model, other, above) == ("p", "c", "r"))  # seen from above its parent
+    other_text = trained(rng, parent, range(20))
+    assert not inherits_rows(pool_of(r=base, p=parent, c=other_text), "c", "p", "r")
+
+
+def test_rows_alike_by_rounding_alone_are_not_inherited(rng):
+    base = rng.standard_normal((N_ROWS, WIDTH)).astype(np.float32)
+    one, two = (round_to("BF16", trained(rng, base, moved, 0.2)) for moved in ([1, 2], [3, 4]))
+    assert not inherits_rows(pool_of(("F32", "BF16", "BF16"), r=base, a=one, b=two), "b", "a", "r")
+    assert inherits_rows(pool_of(("F32", "F32", "F32"), r=base, a=one, b=two), "b", "a", "r")
+
+
+def test_rows_of_no_numbers_are_not_inherited(rng):
+    base = rng.standard_normal((N_ROWS, WIDTH))
+    broken = np.full((N_ROWS, WIDTH), np.nan)
+    assert not inherits_rows(pool_of(r=base, a=broken, b=broken), "b", "a", "r")
+
+
+def test_an_adapter_merged_after_a_small_step_is_its_child_and_not_the_roots(rng):
+    """The adapter moved far more than the step before it, and spared the embedding."""
+    base = [rng.standard_normal((N_ROWS, WIDTH if n == 0 else 48)) for n in range(7)]
+    tuned = grown(rng, base, 0.003, range(N_ROWS))
+    low_rank = [rng.standard_normal((N_ROWS, 4)) @ rng.standard_normal((4, 48)) for _ in range(6)]
+    merged = [
+        m + 0.01 * low + 0.003 * rng.standard_normal(m.shape)
+        for m, low in zip(tuned[1:], low_rank, strict=True)
+    ]
+    for embedding, told in ((tuned[0], True), (tuned[0] + 1e-4, False)):
+        pool = herd_of(rng, r=base, tuned=tuned, merged=[embedding, *merged])
+        found = {one.child: one for one in resolve_descent(pool, "r", ["tuned", "merged"], {}, {})}
+        merged_one = found["merged"]
+        assert ((merged_one.names, merged_one.ties) == ({"tuned"}, ())) is told
+        assert ("rows_inherited" in {fact.name for fact in merged_one.evidence}) is told
 
 
 def test_a_sibling_has_rows_that_its_text_does_not_hold(rng):

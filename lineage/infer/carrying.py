@@ -10,7 +10,7 @@ from lineage.infer.inheritance import PARALLEL
 from lineage.infer.placement import DECIDED
 from lineage.infer.rooting import StepOdds
 from lineage.infer.trained_merges import SHARE_ERRORS
-from lineage.infer.untouched_rows import has_rows_untouched
+from lineage.infer.untouched_rows import has_rows_untouched, inherits_rows
 
 __all__ = ["LARGEST_SHARE", "Carrying"]
 
@@ -73,6 +73,8 @@ class Carrying:
         verdict = self._carries(child, ancestor, reference)
         if verdict is not False and self.has_untouched(child, ancestor, reference):
             return False
+        if verdict is None and inherits_rows(self.steps.pool, child, ancestor, reference):
+            return True
         return verdict
 
     def has_untouched(self, model: str, other: str, reference: str) -> bool:

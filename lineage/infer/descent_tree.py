@@ -22,6 +22,7 @@ from lineage.infer.placement import (
     arrow_fact,
     habit_fact,
     parallel_fact,
+    rows_fact,
     share_fact,
     unseen_fact,
     untouched_fact,
@@ -30,6 +31,7 @@ from lineage.infer.rooting import StepOdds, date_log_odds, founder_log_odds, tak
 from lineage.infer.taking_back import Habit, habit_of
 from lineage.infer.trained_merges import MIN_SHARE, explained_share, trained_merge
 from lineage.infer.unseen import unseen_ancestors
+from lineage.infer.untouched_rows import inherits_rows
 from lineage.model import Evidence
 
 __all__ = ["DescentTree", "draw_tree"]
@@ -368,13 +370,17 @@ class DescentTree:
         if parent != self.root:
             above = self.parents.get(parent, self.root)
             beta, error = self.steps.carried(above, parent).share(child)
-            facts = (share_fact(parent, above, beta, error), *self._direction_facts(child, parent))
+            facts = (share_fact(parent, above, beta, error), *self._descent_facts(child, parent))
             return Descent(child, ((parent, 1.0, error),), self._tied(child, parent), facts)
         fact = self._nearest_miss(child, self._possible_parents(child))
-        facts = (fact, *self._direction_facts(child, self.root))
+        facts = (fact, *self._descent_facts(child, self.root))
         return Descent(child, ((self.root, 1.0, 0.0),), self._tied(child, self.root), facts)
 
-    def _direction_facts(self, child: str, parent: str) -> Iterator[Evidence]:
+    def _descent_facts(self, child: str, parent: str) -> Iterator[Evidence]:
+        """What else tells that one model comes from another, and which of the two came first."""
+        above = self.parents.get(parent, self.root)
+        if parent != above and inherits_rows(self.pool, child, parent, above):
+            yield rows_fact(parent, above)
         yield arrow_fact(self.pool, child, parent)
         if self.carrying.has_untouched(parent, child, self.root):
             yield untouched_fact(child, parent, self.root)

@@ -13,8 +13,8 @@ from lineage.infer.unseen import Unseen
 from lineage.model import Evidence
 
 __all__ = [
-    "DECIDED", "Descent", "arrow_fact", "habit_fact", "parallel_fact", "share_fact",
-    "unseen_fact", "untouched_fact",
+    "DECIDED", "Descent", "arrow_fact", "habit_fact", "parallel_fact", "rows_fact",
+    "share_fact", "unseen_fact", "untouched_fact",
 ]  # fmt: skip
 
 DECIDED = float(np.log(9))
@@ -85,6 +85,13 @@ def arrow_fact(pool: Pool, child: str, parent: str) -> Evidence:
 def untouched_fact(child: str, parent: str, root: str) -> Evidence:
     """That the child moved rows which the parent has as their founder has them."""
     return Evidence("untouched_rows", 1.0, f"{parent} still has rows of {root} that {child} moved")
+
+
+def rows_fact(parent: str, above: str) -> Evidence:
+    """That the child has rows which only the parent moved."""
+    return Evidence(
+        "rows_inherited", 1.0, f"has rows word for word that {parent} moved since {above}"
+    )
 
 
 def parallel_fact(parent: str, parallel: Parallel) -> Evidence:
