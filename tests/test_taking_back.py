@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineage.infer.descent import resolve_descent
+from lineage.infer.descent_tree import DescentTree
 from lineage.infer.geometry import Pool
+from lineage.infer.rooting import StepOdds
 from lineage.infer.taking_back import Habit, habit_of
 from lineage.weights.roles import TensorKey
 
@@ -163,3 +165,35 @@ def test_without_a_habit_the_two_ends_of_such_a_step_tie(rng):
 def test_a_family_whose_steps_go_neither_way_directs_nothing_by_it(rng):
     found = placed(family(rng, 7, back=0.0))
     assert {"long", "late"} <= set(found["late"].ties) | set(found["long"].ties)
+
+
+def tree_of(rng, parents: dict[str, str]) -> DescentTree:
+    models = {name: noise(rng, 1.0) for name in ("r", *parents)}
+    return DescentTree(StepOdds(pool_of(models), {}), "r", {}, parents=dict(parents))
+
+
+def test_a_habit_is_learned_from_told_steps_below_the_first_the_way_they_are_told(rng, monkeypatch):
+    tree = tree_of(rng, {"a": "r", "b": "a", "c": "b", "d": "b"})
+    odds = {("a", "b"): 3.0, ("b", "c"): -3.0, ("b", "d"): 2.0}
+    went = {("a", "b"): True, ("c", "b"): False}
+    monkeypatch.setattr(tree, "_step_log_odds", lambda *step: odds[step])
+    monkeypatch.setattr(tree, "_goes_back", lambda *step: went[step])
+    tree.learn_habit(["a", "b", "c", "d"])
+    assert tree.habit == Habit(n_back=1, n_on=1)
+
+
+def test_who_is_turned_round_is_asked_for_its_parent_anew(rng, monkeypatch):
+    tree = tree_of(rng, {"a": "r", "b": "a", "c": "a", "x": "r"})
+    tree.ties = {"a": ("x",), "b": (), "c": (), "x": ()}
+    placed_anew = []
+
+    def place(child):
+        placed_anew.append(child)
+        tree.parents[child] = "x"
+
+    monkeypatch.setattr(tree, "_step_log_odds", lambda *_: -3.0)
+    monkeypatch.setattr(tree, "place", place)
+    tree.reconsider("b")
+    assert placed_anew == ["b", "c"]
+    assert tree.parents == {"a": "b", "b": "x", "c": "x", "x": "r"}
+    assert tree.ties["a"] == ()

@@ -379,7 +379,7 @@ class DescentTree:
     def _descent_facts(self, child: str, parent: str) -> Iterator[Evidence]:
         """What else tells that one model comes from another, and which of the two came first."""
         above = self.parents.get(parent, self.root)
-        if parent != above and inherits_rows(self.pool, child, parent, above):
+        if inherits_rows(self.pool, child, parent, above):
             yield rows_fact(parent, above)
         yield arrow_fact(self.pool, child, parent)
         if self.carrying.has_untouched(parent, child, self.root):
