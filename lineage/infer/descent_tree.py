@@ -2,10 +2,10 @@
 
 Models are placed in the order of their whitened distance. X is an ancestor of C when C carries
 nearly all of what X did since its own parent (β(C|X) from .80: later training wears some of it off)
-and has no row as it was before X moved it. Of several ancestors the surest that is no parent of
-another is the parent; the root if there is none. Then every step is asked again which of its ends
-is the elder, and a child of the root that carries parts of several models, which add up, becomes a
-merge of them.
+and has no row as it was before X moved it; where shares leave it open, when it has a row as X moved
+it. Of several ancestors the surest that is no parent of another is the parent; the root if there is
+none. Then every step is asked again which of its ends is the elder, and a child of the root that
+carries parts of several models, which add up, becomes a merge of them.
 """
 
 from __future__ import annotations
@@ -312,7 +312,8 @@ class DescentTree:
         """Log-odds of a step's direction by itself, and from the distances of its ends to the root.
 
         If steps were orthogonal, ``s = (‖C−R‖² − ‖P−R‖²)/‖C−P‖²`` would be 1, and −1 the other way
-        round. A cosine ε between the step and the way to P adds ``2ε‖P−R‖/‖C−P‖``.
+        round. A cosine ε between the step and the way to P adds ``2ε‖P−R‖/‖C−P‖``. Its sign counts
+        by itself, as this family's habit has it.
         """
         step = self.steps.carried(parent, child).own
         near, far = (self.steps.carried(self.root, name).own for name in (parent, child))
