@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lineage.infer.carrying import LARGEST_SHARE, Carrying
+from lineage.infer.habits import Habit, habit_of
 from lineage.infer.placement import (
     DECIDED,
     Descent,
@@ -28,7 +29,6 @@ from lineage.infer.placement import (
     untouched_fact,
 )
 from lineage.infer.rooting import StepOdds, date_log_odds, founder_log_odds, taken_back
-from lineage.infer.taking_back import Habit, habit_of
 from lineage.infer.trained_merges import MIN_SHARE, explained_share, trained_merge
 from lineage.infer.unseen import unseen_ancestors
 from lineage.infer.untouched_rows import inherits_rows

@@ -92,7 +92,7 @@ class Carried:
         nothing with X it is the nearer to −1 the shorter its own way from R.
         """
         x, c = self.ids.index(self.ancestor), self.ids.index(child)
-        along = float(self.whole[:, c].sum()) - float(self.lengths[x])
+        along = float(self._along(child).sum())
         onwards = float(self.lengths[c] - self.lengths[x]) - 2 * along
         size = float(self.lengths[x]) * onwards
         return along / float(np.sqrt(size)) if size > 0 else 0.0
@@ -103,11 +103,15 @@ class Carried:
         None where the product is within two standard errors of 0 (from its scatter over matrices),
         as it is of a copy with noise.
         """
-        x, c = self.ids.index(self.ancestor), self.ids.index(child)
-        along = self.whole[:, c] - self.whole[:, x]
+        along = self._along(child)
         error = float(np.sqrt((along**2).sum()))
         total = float(along.sum())
         return total < 0 if abs(total) > _SIGN_ERRORS * error else None
+
+    def _along(self, child: str) -> F64:
+        """``⟨C−X, X−R⟩`` per matrix."""
+        x, c = self.ids.index(self.ancestor), self.ids.index(child)
+        return np.asarray(self.whole[:, c] - self.whole[:, x])
 
     def parallel(self, passed_over: Collection[str] = ()) -> Parallel:
         """How many other models moved in parallel with X, seen from R, and with R, seen from X.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineage.infer.geometry import Pool
+from lineage.infer.habits import Habit
 from lineage.infer.inheritance import Parallel
-from lineage.infer.taking_back import Habit
 from lineage.infer.unseen import Unseen
 from lineage.model import Evidence
 

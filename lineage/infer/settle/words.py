@@ -42,10 +42,8 @@ training and validation families 33 merges gain .56 and more, what is none at mo
 (one .59, of which too few words are possible)."""
 _LARGEST_NOISE = 0.03
 _EXPLAINED = 0.94
-_SURE_GAIN = 1.0
-_EXPLAINED_IF_SURE = 0.88
-"""Least share of the words that are possible: on training families masked merges lie above, but one
-of an adapter's large change (.90) whose masks gain 1.46. What is no merge gains .59 at most."""
+"""Least share of the words that are possible; on training families masked merges lie above, but one
+(.90)."""
 _RATIO_ERROR = 0.02
 """A tensor's own ratio of what was kept to what was dropped scatters by about so much."""
 _N_ERRORS = 1.96
@@ -201,7 +199,7 @@ def _believed(merge: MaskedMerge) -> bool:
     return (
         merge.gain >= _MASKED_GAIN
         and fit.noise <= _LARGEST_NOISE
-        and fit.explained >= (_EXPLAINED if merge.gain < _SURE_GAIN else _EXPLAINED_IF_SURE)
+        and fit.explained >= _EXPLAINED
         and bool((fit.coefficients.mean(axis=0) > 0).all())
     )
 

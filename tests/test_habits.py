@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from lineage.infer.descent import resolve_descent
 from lineage.infer.descent_tree import DescentTree
 from lineage.infer.geometry import Pool
+from lineage.infer.habits import Habit, habit_of
 from lineage.infer.rooting import StepOdds
-from lineage.infer.taking_back import Habit, habit_of
 from lineage.weights.roles import TensorKey
 
 N_MATRICES, SIDE = 6, 48
