@@ -13,6 +13,7 @@ import torch
 from benchmarks.zoo.baselines import kurtosis_trees, nearest_by_cosine, unmixed
 from benchmarks.zoo.building import AnotherPlanError, _findable_parents, build
 from benchmarks.zoo.labels import read_labels
+from benchmarks.zoo.measuring import placed_below
 from benchmarks.zoo.plan import CONFIGURATIONS, N_FOUNDERS, SPLITS, Node, plan
 from benchmarks.zoo.published_merges import METHODS, MergeDrawer
 from data.build_pocket.architectures import new_model
@@ -20,7 +21,7 @@ from data.build_pocket.disguises import DISGUISES
 from data.build_pocket.recipes import FineTune, MergekitMerge, Pretrain, ancestry_of
 from lineage.infer.geometry import Pool
 from lineage.infer.truth import read_truth
-from lineage.model import Kind
+from lineage.model import Finding, Grade, Kind, ParentShare
 from lineage.weights.roles import TensorKey
 
 
@@ -229,6 +230,25 @@ def test_least_squares_unmixes_a_merge_when_its_base_is_known():
     shares = unmixed(chain_pool(), "m", "a", ["b", "c", "d"])
     assert shares.keys() == {"c", "d"}
     assert shares["d"] == pytest.approx(0.7, abs=1e-3)
+
+
+# what is counted
+
+
+def test_a_direction_is_told_unless_one_of_those_above_may_be_below():
+    def found(child, ties=(), kind=Kind.FINETUNE, grade=Grade.TIE):
+        return Finding(child, kind, grade, (ParentShare((*ties, "r")[0], 1.0),), ties=ties)
+
+    findings = [
+        Finding("r", Kind.FOUNDER, Grade.INFERRED),
+        found("a", grade=Grade.INFERRED),
+        found("b", ("r", "a")),
+        found("c", ("r", "d")),
+        found("d", ("c", "a")),
+        found("e", ("r",), grade=Grade.ABSTAIN),
+        found("f", ("a",), Kind.DUPLICATE),
+    ]
+    assert dict(placed_below(findings)) == {"a": {"r"}, "b": {"r", "a"}}
 
 
 # the whole way

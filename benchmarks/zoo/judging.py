@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lineage.infer.calibration import group_of, witnesses_of
-from lineage.infer.equal_copies import equal_copies, is_tied_by_copies
+from lineage.infer.equal_copies import equal_copies, equal_values, is_tied_by_copies
 from lineage.infer.truth import Truth
 from lineage.model import Finding, Grade, Kind
 
@@ -17,7 +17,7 @@ __all__ = ["Case", "judge"]
 class Case:
     """A finding with parents, and what is true of it.
 
-    `right` as it stands; `alike` with copies of equal words taken as one; `pair` also if parent and
+    `right` as it stands; `alike` with equal models taken as one; `pair` also if parent and
     child changed places; `forward` whether they did not, None where the pair is wrong.
     """
 
@@ -41,9 +41,15 @@ def judge(findings: Sequence[Finding], truth: Truth, families: Mapping[str, str]
     An abstention is judged as if it had asserted the step that it thought likelier: it teaches how
     directions err where the witnesses are weak.
     """
-    ancestry = _Ancestry(truth, equal_copies(findings))
+    by_words = _Ancestry(truth, equal_copies(findings))
+    by_values = _Ancestry(truth, equal_values(findings))
+
+    def ancestry(finding: Finding) -> _Ancestry:
+        is_between_equals = finding.kind is Kind.CAST
+        return by_values if is_tied_by_copies(finding) and not is_between_equals else by_words
+
     return [
-        ancestry.judge(finding, families[finding.child])
+        ancestry(finding).judge(finding, families[finding.child])
         for finding in sorted(findings, key=lambda one: one.child)
         if finding.child in truth.models and (finding.parents or len(finding.ties) == 1)
     ]
@@ -51,7 +57,7 @@ def judge(findings: Sequence[Finding], truth: Truth, families: Mapping[str, str]
 
 @dataclass(frozen=True)
 class _Ancestry:
-    """The truth, as it is and with copies of equal words taken as one."""
+    """The truth, as it is and with equal models taken as one: copies, and casts if they tie."""
 
     truth: Truth
     alike: Mapping[str, frozenset[str]]

@@ -36,17 +36,18 @@ from lineage.infer.reconcile import reconcile
 from lineage.infer.relatedness import test_pair
 from lineage.infer.scoring import Counted, score
 from lineage.infer.truth import Truth, read_truth
-from lineage.model import Edge, Grade, Kind, PairVerdict
+from lineage.model import Edge, Finding, Grade, Kind, PairVerdict
 from lineage.pipeline.progress import talk
 from lineage.weights.fingerprint import Fingerprint
 
-__all__ = ["measure"]
+__all__ = ["measure", "placed_below"]
 
 _ALPHAS = (1e-2, 1e-3, 1e-4)
 _TEST = "test"
 _LOSSY = (Kind.DUPLICATE, Kind.CAST, Kind.QUANTIZED, Kind.MERGE)
 _N_BOOTSTRAP = 2_000
 _PER_DECADE = 10
+_UNORDERED = (Kind.DUPLICATE, Kind.PERMUTED)
 _GGUF = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 
 
@@ -263,6 +264,7 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
     tied = {edge.child for edge in edges if edge.grade is Grade.TIE} & single
     decided = {edge.child for edge in edges if edge.grade in (Grade.PROVED, Grade.INFERRED)}
     merges, up_to_copies = result.merges["all"], result.merges_up_to_copies["all"]
+    told = [(child, above) for child, above in placed_below(found.findings) if child in single]
     return {
         "parents": {
             "precision": _counted(parents.precision),
@@ -279,6 +281,8 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
         "direction": {
             "right": _counted(result.direction),
             "decided": _rate(len(single & decided), len(single)),
+            "told": _rate(len(told), len(single)),
+            "told_right": _rate(sum(not _is_upside_down(truth, *one) for one in told), len(told)),
         },
         "kinds": {
             "right": _counted(result.kind),
@@ -304,6 +308,30 @@ def _lineage(ground: _Ground, found: Inference, edges: Sequence[Edge]) -> dict[s
         "lora_ranks_told": _ranks_told(truth, found),
         "grades": dict(Counter(str(finding.grade) for finding in found.findings)),
     }
+
+
+def placed_below(findings: Sequence[Finding]) -> list[tuple[str, frozenset[str]]]:
+    """Children, with their parent or those that tie for it, if none of these may be the child.
+
+    Of two copies that tie each may be the other's.
+    """
+    above = {
+        one.child: frozenset((*one.ties, *(share.parent for share in one.parents)))
+        for one in findings
+        if one.parents and one.grade is not Grade.ABSTAIN
+    }
+    return [
+        (one.child, names)
+        for one in findings
+        if (names := above.get(one.child))
+        and not any(one.child in above.get(name, ()) for name in names)
+        and not (one.grade is Grade.TIE and one.kind in _UNORDERED)
+    ]
+
+
+def _is_upside_down(truth: Truth, child: str, above: Collection[str]) -> bool:
+    """Whether one of those that a model is placed below descends from it."""
+    return any(child in truth.ancestors(name) for name in above if name in truth.models)
 
 
 def _tied_to_equals(found: Inference, tied: Collection[str]) -> set[str]:

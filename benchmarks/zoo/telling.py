@@ -73,6 +73,8 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "  tree by distance and kurtosis", _rate(rules["kurtosis_tree_parent"])
     yield "direction, of decided", _rate(lineage["direction"]["right"])
     yield "single-parent children decided", _rate(lineage["direction"]["decided"])
+    yield "direction told, of ties too", _rate(lineage["direction"]["told"])
+    yield "  of these right", _rate(lineage["direction"]["told_right"])
     yield "kind", _rate(lineage["kinds"]["right"])
     yield "merge parents: F1", "–" if merges["f1"] is None else f"{merges['f1']:.3f}"
     yield "merge parents: exact sets", _rate(merges["exact_sets"])

@@ -129,7 +129,7 @@ def infer_lineage(
     for pair in asked:
         tests.ask_if_possible(*pair)
     untestable = [] if shortlists is not None else list(_untestable(by_id, plain))
-    ordered = tie_equal_parents([findings[name] for name in by_id])
+    ordered = tie_equal_parents([findings[name] for name in by_id], dates)
     return Inference(calibrated(ordered), (*tests.rows, *untestable))
 
 

@@ -41,13 +41,11 @@ class Witness:
     """A piece of evidence, by name, and the scale on which it speaks for a finding.
 
     Scales are monotone, or fall from the one value that descent predicts; they end where more
-    would say nothing more, so that no measurement, however large, counts without limit. `absent`
-    is what it says where its evidence is missing: None for what could not be measured.
+    would say nothing more, so that no measurement, however large, counts without limit.
     """
 
     evidence: str
     scale: Callable[[float], float]
-    absent: float | None = None
 
 
 def _clip(value: float, low: float = 0.0, high: float = 1.0) -> float:
@@ -72,8 +70,6 @@ WITNESSES: Final[Mapping[str, Witness]] = {
     "words_fitted": Witness("words_fitted", _clip),
     "codes_replayed": Witness("codes_replayed", lambda share: _clip((share - 0.6) / 0.4)),
     "adds_up": Witness("joint_shares", lambda total: 1 - _clip(abs(total - 1) / 0.6)),
-    # A lossless cast of the parent may be what was trained; it is said of those that have one.
-    "has_no_equal": Witness("equal_parent", lambda others: 1 / (1 + max(others, 0)), absent=1.0),
 }
 """By name. Evidence that no witness asks for is passed over."""
 
@@ -86,8 +82,8 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "merge, fitted": ("words_fitted", "adds_up"),
     "adapter": (),
     "tie": ("small_change",),
-    "from the founder": ("carries_no_other", "small_change", "has_no_equal"),
-    "from a descendant": ("carries_the_whole", "small_change", "has_no_equal"),
+    "from the founder": ("carries_no_other", "small_change"),
+    "from a descendant": ("carries_the_whole", "small_change"),
     "descent": ("small_change",),
 }
 """Kinds of findings that err in their own ways, and the witnesses asked whether they do."""
@@ -143,7 +139,7 @@ def witnesses_of(finding: Finding) -> dict[str, float | None]:
     told: dict[str, float | None] = {}
     for name, witness in WITNESSES.items():
         value = measured.get(witness.evidence)
-        told[name] = witness.absent if value is None else witness.scale(value)
+        told[name] = None if value is None else witness.scale(value)
     return told
 
 

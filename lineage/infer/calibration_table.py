@@ -8,13 +8,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Final
 
-from lineage.infer.curves import Calibration, Curve, Slope
+from lineage.infer.curves import Calibration, Curve
 
 __all__ = ["LEARNED"]
 
 LEARNED: Final = Calibration(
     source="proving ground, split train: 945 models of 45 families",
-    digest="a3870c171e89b67bffcce20c4821a511617a518c68a4fe100bb2869e4ce70925",
+    digest="1eb40742571f97b9a593a443f5e0873224de1518c36c3848c647ada2b9e83f7a",
     learned_on=date(2026, 11, 23),
     software="0.1.0",
     n_families=45,
@@ -38,7 +38,7 @@ LEARNED: Final = Calibration(
         "layers, by likeness": Curve(
             n=7,
             right=7,
-            intercept=3.0867,
+            intercept=3.8869,
         ),
         "merge, replayed": Curve(
             n=58,
@@ -48,51 +48,44 @@ LEARNED: Final = Calibration(
         "merge, fitted": Curve(
             n=55,
             right=50,
-            intercept=2.4832,
+            intercept=2.6421,
         ),
         "adapter": Curve(
             n=0,
             right=0,
-            intercept=2.8788,
+            intercept=3.6846,
         ),
         "tie": Curve(
             n=93,
             right=90,
-            intercept=3.2418,
+            intercept=3.4669,
         ),
         "from the founder": Curve(
             n=143,
             right=140,
-            intercept=3.5926,
-            slopes=(Slope("carries_no_other", 0.3389, 0.704),),
+            intercept=3.8122,
         ),
         "from a descendant": Curve(
             n=287,
-            right=267,
-            intercept=3.3896,
-            slopes=(
-                Slope("carries_the_whole", 1.9885, 0.8761),
-                Slope("small_change", 1.8238, 0.5153),
-                Slope("has_no_equal", 6.1528, 0.9286),
-            ),
+            right=284,
+            intercept=4.4225,
         ),
         "descent": Curve(
             n=6,
             right=6,
-            intercept=3.0595,
+            intercept=3.8604,
         ),
     },
     direction={
         "from the founder": Curve(
             n=156,
             right=153,
-            intercept=5.1165,
-            slopes=(Slope("points_forward", 2.4842, 1.5106),),
+            intercept=4.0391,
         ),
         "from a descendant": Curve(
-            n=267,
-            right=267,
-            intercept=7.0308,
+            n=284,
+            right=284,
+            intercept=7.1255,
         ),
     },
 )

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import networkx as nx
 
+from lineage.infer.rooting import date_log_odds
 from lineage.model import Evidence, Finding, Grade, Kind
 
 __all__ = ["equal_copies", "equal_values", "is_tied_by_copies", "tie_equal_parents"]
+
+Dates = Mapping[str, datetime | None]
 
 _DECIDED = (Grade.PROVED, Grade.INFERRED)
 _TIED = "equal_copies"
@@ -60,20 +64,29 @@ def _classes(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
     return found
 
 
-def tie_equal_parents(findings: Sequence[Finding]) -> list[Finding]:
+def tie_equal_parents(findings: Sequence[Finding], dates: Dates) -> list[Finding]:
     """The findings, with ties wherever a model and its equal could change places.
 
-    A single parent that has equal copies becomes a tie of all of them, the one that was named
-    first. Of copies whose order nothing tells, one was taken for the original: it may be a copy
-    itself, and each copy may be what was made of the original's parent. Such ties say so
-    (``equal_copies``); what is a tie without them gets more members. Merges, whose recipes name
-    every parent once, and children of a model that has a lossless cast, whose original is named
-    since the cast is seldom what is built on, stay as they are and say what could take a parent's
-    place (``equal_parent``).
+    A single parent that has equal copies, or casts that lost nothing, becomes a tie of all of them,
+    the one that was named first. Of copies whose order nothing tells, one was taken for the
+    original: it may be a copy itself, and each copy may be what was made of the original's parent.
+    Such ties say so (``equal_copies``); what is a tie without them gets more members. Merges, whose
+    recipes name every parent once, files that replay bit for bit from a model that has a lossless
+    cast, which converters are seldom given, and children that are older than the cast stay as they
+    are and say what could take a parent's place (``equal_parent``).
+
+    Parameters
+    ----------
+    findings
+        One per model.
+    dates
+        Upload times; may be empty.
     """
     alike, equal = equal_copies(findings), equal_values(findings)
     by_child = {finding.child: finding for finding in findings}
-    return [_tied(_open_copy(finding, by_child, alike), alike, equal) for finding in findings]
+    return [
+        _tied(_open_copy(finding, by_child, alike), alike, equal, dates) for finding in findings
+    ]
 
 
 def _open_copy(
@@ -106,16 +119,24 @@ def _has_one_parent(finding: Finding) -> bool:
 
 
 def _tied(
-    finding: Finding, alike: Mapping[str, frozenset[str]], equal: Mapping[str, frozenset[str]]
+    finding: Finding,
+    alike: Mapping[str, frozenset[str]],
+    equal: Mapping[str, frozenset[str]],
+    dates: Dates,
 ) -> Finding:
     if not finding.parents or finding.kind is Kind.DUPLICATE:
         return finding
     tied = finding.ties or tuple(share.parent for share in finding.parents)
-    has_copies = any(alike.get(one, frozenset()) - {one, finding.child} for one in tied)
-    if _has_one_parent(finding) and (finding.grade is Grade.TIE or has_copies):
-        equals = (sorted(equal.get(one, frozenset()) - {finding.child}) for one in tied)
-        others = [name for names in equals for name in names if name not in tied]
-        return _tied_with(finding, others, _EQUAL) if others else finding
+    if _has_one_parent(finding):
+        as_likely = alike if finding.grade is Grade.PROVED else equal
+        others = [
+            name
+            for one in tied
+            for name in sorted(as_likely.get(one, frozenset()) - {finding.child, *tied})
+            if date_log_odds(finding.child, name, dates) >= 0
+        ]
+        if others or finding.grade is Grade.TIE:
+            return _tied_with(finding, others, _EQUAL)
     facts = tuple(_equal_parents(finding, equal))
     return replace(finding, evidence=(*finding.evidence, *facts)) if facts else finding
 
