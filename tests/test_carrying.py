@@ -83,7 +83,9 @@ def test_a_share_is_inherited_by_its_size_its_error_and_the_whole_changes(
         (-1.8, 0.3, 20, None),  # a whole share is a ninth as likely as none, no less
         (-2.0, 0.3, 20, False),
         (0.3, 0.3, 9, None),
-        (-0.4, 0.2, 9, False),  # chance makes up less than half a share: its error alone counts
+        (-0.4, 0.2, 9, False),
+        (0.29, 0.16, 6.1, None),
+        (0.29, 0.16, 5.9, False),  # chance makes up less than .3: its error alone counts
         (-0.1, 0.2, 10, None),
         (2.5, 0.1, 20, False),  # a sure share needs no allowance
     ],

@@ -18,12 +18,13 @@ from lineage.infer.geometry import make_pool
 from lineage.infer.quantised import dequantised, method_of, replay_codes
 from lineage.infer.relatedness import bit_equality
 from lineage.infer.surgery import numerical_rank
+from lineage.infer.token_rows import aligned_values
 from lineage.model import Grade, Kind
 from lineage.weights.encodings import decode_rows, round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
 from lineage.weights.probe import SCHEME
 from lineage.weights.roles import TensorKey
-from simulated import LAYERS, D, Herd, fingerprint, shapes, stored
+from simulated import LAYERS, VOCAB, D, Herd, fingerprint, shapes, stored
 
 BIRTH = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -659,6 +660,35 @@ def test_appended_tokens_make_a_vocabulary_edit(herd):
     assert found.kind is Kind.VOCABULARY
     assert found.grade is Grade.PROVED
     assert parents(found) == {"a/one": 1.0}
+
+
+def test_a_bias_with_one_number_a_token_is_edited_with_the_vocabulary(herd):
+    h, models = herd
+    bias = TensorKey("logits.bias")
+    parent = models["a/one"] | {bias: round_to("BF16", h.rng.standard_normal(VOCAB).astype("f4"))}
+    child = dict(parent)
+    for key in (TensorKey("embed"), TensorKey("head")):
+        extra = round_to("BF16", h.rng.standard_normal((8, D)).astype("f4"))
+        child[key] = np.concatenate([child[key], extra])
+    child[bias] = np.concatenate([parent[bias], np.zeros(8, "f4")])
+    both = {"a/one": parent, "v/more": child}
+    found = infer(both)
+    assert (found["v/more"].kind, found["v/more"].grade) == (Kind.VOCABULARY, Grade.PROVED)
+    assert parents(found["v/more"]) == {"a/one": 1.0}
+    child[bias] = child[bias] + np.float32(1)
+    assert infer(both)["v/more"].grade is not Grade.PROVED
+
+
+def test_numbers_of_renumbered_tokens_are_paired_by_token():
+    bias, embed = TensorKey("logits.bias"), TensorKey("embed")
+    rows = np.arange(12, dtype="f4").reshape(6, 2)
+    a = fingerprint("a/a", {embed: rows, bias: rows[:, 0]})
+    b = fingerprint("b/b", {embed: rows[[2, 0, 1, 4]], bias: rows[[2, 0, 1, 4], 0]})
+    a = replace(a, tokens=dict(enumerate("abcdef")))
+    b = replace(b, tokens=dict(enumerate("cabe")))
+    ours, theirs = aligned_values(b, a, bias)
+    assert sorted(ours.ravel()) == [0, 2, 4, 8]
+    assert np.array_equal(ours, theirs)
 
 
 def test_a_merged_adapter_has_low_rank_and_a_removed_direction_rank_one(herd):

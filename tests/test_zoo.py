@@ -19,6 +19,8 @@ from benchmarks.zoo.published_merges import METHODS, MergeDrawer
 from data.build_pocket.architectures import new_model
 from data.build_pocket.disguises import DISGUISES
 from data.build_pocket.recipes import FineTune, MergekitMerge, Pretrain, ancestry_of
+from data.build_pocket.surgery import reindex_vocabulary
+from data.build_pocket.workshop import Workshop
 from lineage.infer.geometry import Pool
 from lineage.infer.truth import read_truth
 from lineage.model import Finding, Grade, Kind, ParentShare
@@ -233,6 +235,20 @@ def test_least_squares_unmixes_a_merge_when_its_base_is_known():
 
 
 # what is counted
+
+
+def test_a_bias_of_the_output_is_numbered_anew_with_its_tokens(tmp_path):
+    network = new_model("bert", 300, 0)
+    with torch.no_grad():
+        network.get_output_embeddings().bias.copy_(torch.arange(300.0))
+        network.get_input_embeddings().weight[:, 0] = torch.arange(300.0)
+    scratch, out = tmp_path / "scratch", tmp_path / "out"
+    scratch.mkdir()
+    tokenizer = {"model": {"vocab": {}, "merges": []}, "added_tokens": []}
+    (scratch / "tokenizer.json").write_text(json.dumps(tokenizer))
+    made = reindex_vocabulary(network, 250, 7, out, Workshop(tmp_path, scratch, {}))
+    bias = made.get_output_embeddings().bias.tolist()
+    assert bias == made.get_input_embeddings().weight[:, 0].tolist() != sorted(bias)
 
 
 def test_a_direction_is_told_unless_one_of_those_above_may_be_below():

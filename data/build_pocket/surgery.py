@@ -114,10 +114,13 @@ def reindex_vocabulary(
     rows = network.get_input_embeddings().weight.detach()[order].clone()
     head = network.get_output_embeddings()
     head_rows = head.weight.detach()[order].clone()
+    biases = None if head.bias is None else head.bias.detach()[order].clone()
     network.resize_token_embeddings(n_kept, mean_resizing=False)
     with torch.no_grad():
         network.get_input_embeddings().weight.copy_(rows)
         network.get_output_embeddings().weight.copy_(head_rows)
+        if biases is not None:
+            network.get_output_embeddings().bias.copy_(biases)
     shop.save(network, out, "BF16")
     new_id = {int(old): new for new, old in enumerate(order)}
     tokenizer = json.loads((out / "tokenizer.json").read_text(encoding="utf-8"))

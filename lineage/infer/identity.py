@@ -12,7 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineage.infer.disguises import find_disguise
-from lineage.infer.token_rows import TOKEN_ROLES, aligned_values, common_rows, compare_vocabularies
+from lineage.infer.token_rows import (
+    TOKEN_ROLES,
+    TOKEN_VECTORS,
+    aligned_values,
+    common_rows,
+    compare_vocabularies,
+)
 from lineage.model import Evidence, Kind, VocabularyMap
 from lineage.weights.encodings import round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
@@ -166,7 +172,7 @@ def _vocabulary(child: Fingerprint, parent: Fingerprint) -> Copy | None:
         x, y = aligned_values(child, parent, key)
         if x.size == 0 or not np.array_equal(x, y):
             return None
-        if sample.shape != other.shape and key.role not in TOKEN_ROLES:
+        if sample.shape != other.shape and key.role not in (*TOKEN_ROLES, *TOKEN_VECTORS):
             return None
     if vocabulary.n_renumbered:
         # Whoever appends tokens keeps the numbers of the others; whoever drops some may not.

@@ -19,6 +19,7 @@ from lineage.weights.roles import TensorKey
 
 __all__ = [
     "TOKEN_ROLES",
+    "TOKEN_VECTORS",
     "VocabularyComparison",
     "aligned_values",
     "common_rows",
@@ -29,6 +30,8 @@ __all__ = [
 
 TOKEN_ROLES = ("embed", "head")
 """Matrices with one row a token."""
+TOKEN_VECTORS = ("logits.bias",)
+"""Vectors with one number a token."""
 
 F32 = NDArray[np.float32]
 Places = NDArray[np.intp]
@@ -92,14 +95,30 @@ def common_rows(a: Sample, b: Sample) -> tuple[F32, F32]:
 
 
 def aligned_values(a: Fingerprint, b: Fingerprint, key: TensorKey) -> tuple[F32, F32]:
-    """Values of one tensor's rows that both models hold, paired; empty if widths differ."""
+    """Values of one tensor's rows that both models hold, paired; empty if widths differ.
+
+    Of a vector with one number a token, the numbers of the tokens that both models have.
+    """
     first, second = a.samples[key], b.samples[key]
+    if key.role in TOKEN_VECTORS:
+        in_a, in_b = _shared_tokens(a, b, min(first.values.shape[1], second.values.shape[1]))
+        return first.values[:, in_a], second.values[:, in_b]
     if key.role not in TOKEN_ROLES or not is_renumbered(a, b):
         return common_rows(first, second)
     if first.values.shape[1] != second.values.shape[1]:
         return first.values[:0, :0], second.values[:0, :0]
     in_a, in_b = row_places((a, b), key) or (_NOWHERE, _NOWHERE)
     return first.values[in_a], second.values[in_b]
+
+
+def _shared_tokens(a: Fingerprint, b: Fingerprint, n_shared: int) -> tuple[Places, Places]:
+    """Numbers of the tokens of both vocabularies, in each: of all, or of those that were read."""
+    if not is_renumbered(a, b):
+        return np.arange(n_shared), np.arange(n_shared)
+    numbers = {token: row for row, token in b.tokens.items()}
+    shared = [(row, numbers[token]) for row, token in a.tokens.items() if token in numbers]
+    pairs = np.array(shared, dtype=np.intp).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
 
 
 def is_renumbered(*models: Fingerprint) -> bool:
