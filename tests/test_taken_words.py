@@ -66,6 +66,26 @@ def test_a_merge_with_a_parent_that_nobody_published_names_the_other_and_the_bas
     assert found.density == pytest.approx(density, abs=0.04)
 
 
+def test_a_base_that_is_stored_finer_is_read_as_the_merge_loads_it(herd):
+    merged = ties(herd, ("p/one", "p/missing"), (0.5, 0.5), 0.5)
+    rng = np.random.default_rng(3)
+    finer = {
+        key: values * (1 + 1e-3 * rng.uniform(-1, 1, values.shape)).astype(np.float32)
+        for key, values in herd["z/base"].items()
+    }
+    kept = {k: round_to("BF16", finer[k]) == v for k, v in herd["z/base"].items()}
+    base = {k: np.where(kept[k], finer[k], v) for k, v in herd["z/base"].items()}
+    assert any((base[key] != herd["z/base"][key]).mean() > 0.5 for key in base)
+    members = [
+        fingerprint("z/base", base, "F32"),
+        fingerprint("p/one", herd["p/one"]),
+        fingerprint("m/child", merged),
+    ]
+    found = find_taken(make_pool(members), "m/child", "BF16", ["z/base", "p/one"])
+    assert (found.base, found.parent) == ("z/base", "p/one")
+    assert found.density == pytest.approx(0.5, abs=0.05)
+
+
 def test_it_is_settled_as_a_merge_with_one_parent_whose_share_is_a_lower_bound(herd):
     members = {name: fingerprint(name, herd[name]) for name in OLD}
     merged = ties(herd, ("p/one", "p/missing"), (0.5, 0.5), 0.5)

@@ -81,7 +81,7 @@ def find_taken(pool: Pool, child: str, dtype: str, candidates: Sequence[str]) ->
     Parameters
     ----------
     dtype
-        Number type of the merge, in which parent and base are loaded.
+        Number type of the merge. Parent and base are loaded in it: finer ones are rounded.
     """
     # Tokens that no text of a parent's holds never moved: token matrices are trimmed unlike others.
     matrices = [
@@ -96,11 +96,13 @@ def find_taken(pool: Pool, child: str, dtype: str, candidates: Sequence[str]) ->
     # Shifted from tensor to tensor, so that no column is left out.
     flat = [pool.values[t].reshape(len(pool.ids), -1)[:, t % step :: step] for t in matrices]
     words = np.concatenate(flat, axis=1)
+    target = words[pool.ids.index(child)]
+    grid = _coarsest(dtype, target)
     asked = _Asked(
-        words[pool.ids.index(child)],
-        {name: words[pool.ids.index(name)] for name in candidates},
+        target,
+        {name: round_to(grid, words[pool.ids.index(name)]) for name in candidates},
         np.repeat(np.arange(len(flat)), [part.shape[1] for part in flat]),
-        _coarsest(dtype, words[pool.ids.index(child)]),
+        grid,
     )
     found = [one for a, b in asked.pairs() for one in [asked.between(a, b)] if one is not None]
     return max(found, key=lambda one: one.either, default=None)
