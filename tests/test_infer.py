@@ -380,6 +380,21 @@ def test_an_upcast_is_known_by_its_empty_low_bits():
     assert not found["b/narrow"].parents
 
 
+def test_a_wider_model_of_which_one_word_differs_is_no_cast():
+    narrow = stored(Herd(1).founder())
+    wide = dict(narrow)
+    key = next(key for key in wide if wide[key].ndim == 2)
+    wide[key] = wide[key].copy()
+    wide[key][0, 0] += np.float32(1e-3)
+    both = {
+        "b/narrow": fingerprint("b/narrow", narrow),
+        "a/wide": fingerprint("a/wide", wide, "F32"),
+    }
+    assert infer(both)["a/wide"].kind is not Kind.CAST
+    both["a/wide"] = fingerprint("a/wide", narrow, "F32")
+    assert infer(both)["a/wide"].kind is Kind.CAST
+
+
 def test_a_cast_that_lost_the_tiniest_values_alone_is_as_well_a_parent():
     h = Herd(1)
     weights = stored(h.founder())

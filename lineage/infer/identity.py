@@ -100,7 +100,9 @@ def _cast(child: Fingerprint, parent: Fingerprint) -> Copy | None:
         equal += int((x == y).sum())
         rounded += int((x == round_to(sample.dtype, y)).sum())
         total += x.size
-    if not total or rounded / total < _ALL_WORDS:
+    # Widening is exact; narrowing may round ties, and the tiniest numbers, in other ways.
+    least = total if to >= _MANTISSA_BITS["F32"] else _ALL_WORDS * total
+    if not total or rounded < least:
         return None
     lossless = equal / total >= _ALL_WORDS
     if lossless and to < origin:
