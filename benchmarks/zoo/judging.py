@@ -45,8 +45,9 @@ def judge(findings: Sequence[Finding], truth: Truth, families: Mapping[str, str]
     by_values = _Ancestry(truth, equal_values(findings))
 
     def ancestry(finding: Finding) -> _Ancestry:
-        is_between_equals = finding.kind is Kind.CAST
-        return by_values if is_tied_by_copies(finding) and not is_between_equals else by_words
+        # A cast and what it was made from are not to be taken as one here.
+        is_by_values = is_tied_by_copies(finding) and finding.kind is not Kind.CAST
+        return by_values if is_by_values else by_words
 
     return [
         ancestry(finding).judge(finding, families[finding.child])
