@@ -196,6 +196,10 @@ def test_in_half_precision_what_did_not_change_has_no_direction():
     """Merge tools divide zero by zero there, too: such words match nothing, and nothing fails."""
     some = np.stack([np.zeros((4, 5), np.float32), np.ones((4, 5), np.float32)])
     assert np.isnan(multislerp(some, [0.5, 0.5], "F16")).all()
+    axis = np.eye(4, dtype=np.float32)[
+        [0, 0], None
+    ]  # no angle to the mean, no rounding to make one
+    assert np.isnan(multislerp(axis, [0.5, 0.5], "F16")).all()
 
 
 # ---- lists of anchors ------------------------------------------------------------------------

@@ -169,7 +169,8 @@ def multislerp(parents: F32, weights: Sequence[float], dtype: str) -> F32:
     shares = round_to(dtype, raw / _total(raw, dtype))
     eps = np.float32(_MULTISLERP_EPS)
     lengths = np.array([_norm(vector, dtype) for vector in flat], np.float32)
-    # In half precision eps is 0, and what did not change has no direction: NaN, as merge tools say.
+    # In half precision eps is 0, and what did not change has no direction, or no angle to the mean:
+    # NaN, as merge tools say.
     with np.errstate(divide="ignore", invalid="ignore"):
         units = round_to(dtype, flat / round_to(dtype, lengths + eps)[:, None])
     mean = _weighted_sum(units, shares, dtype)
@@ -182,10 +183,9 @@ def multislerp(parents: F32, weights: Sequence[float], dtype: str) -> F32:
     tangent = _weighted_sum(tangents, shares, dtype)
     angle = _scalar(dtype, _norm(tangent, dtype) + eps)
     cosine, sine = _scalar(dtype, np.cos(angle)), _scalar(dtype, np.sin(angle))
-    result = round_to(
-        dtype,
-        round_to(dtype, mean * cosine) + round_to(dtype, tangent * _scalar(dtype, sine / angle)),
-    )
+    with np.errstate(invalid="ignore"):
+        onwards = round_to(dtype, tangent * _scalar(dtype, sine / angle))
+    result = round_to(dtype, round_to(dtype, mean * cosine) + onwards)
     norm = _total(round_to(dtype, lengths * shares), dtype)
     return round_to(dtype, result * norm).reshape(parents.shape[1:])
 
