@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -18,8 +19,10 @@ from lineage.infer.layers import (
     repeats_itself,
     similar_layers,
 )
+from lineage.infer.settle.descent import shape_groups
 from lineage.infer.settle.family import OpenFamily
 from lineage.infer.settle.layers import settle_layers
+from lineage.infer.settle.trained_layers import settle_trained_layers
 from lineage.model import Finding, Grade, Kind, ParentShare
 from lineage.weights.encodings import round_to
 from lineage.weights.fingerprint import Fingerprint, Sample
@@ -64,6 +67,10 @@ def model(name, weights, dtype="BF16"):
     layers, outside = weights
     named = {TensorKey(role): values for role, values in outside.items()}
     named |= {TensorKey(r, n): v for n, layer in enumerate(layers) for r, v in layer.items()}
+    return model_of(name, named, dtype)
+
+
+def model_of(name, named, dtype="BF16"):
     samples = {}
     for key, values in named.items():
         words = round_to("BF16", values.astype(F32))
@@ -82,6 +89,9 @@ def settled(weights, findings=()):
     for finding in findings:
         family.settle(finding)
     settle_layers(family)
+    groups = shape_groups(family)
+    for group in groups:
+        settle_trained_layers(family, group, groups)
     return family.findings
 
 
@@ -245,6 +255,91 @@ def test_disjoint_layers_of_an_unpublished_model_lead_to_its_published_ancestor(
     for name, kept in (("c/even", (0, 2, 4)), ("c/odd", (1, 3, 5))):
         assert (found[name].kind, found[name].grade) == (Kind.PRUNED, Grade.INFERRED)
         assert places(found[name]) == [("b/base", n) for n in kept]
+
+
+def pulled(weights, size):
+    """One rank-one step in every matrix, the same whoever takes it, as training on one text is."""
+    rng = np.random.default_rng(77)
+    layers, outside = weights
+
+    def step(values):
+        if values.ndim < 2:
+            return values
+        left, right = (rng.standard_normal(n) for n in values.shape)
+        return values + size * np.outer(left, right)
+
+    return [{r: step(v) for r, v in layer.items()} for layer in layers], outside
+
+
+NEAR = moved(pulled(BASE, 0.03), 0.01, 3)
+"""It went the way that others of the founder's children went, and little besides."""
+SETTLED = (
+    Finding("a/founder", Kind.FOUNDER, Grade.INFERRED),
+    Finding("b/near", Kind.FINETUNE, Grade.INFERRED, (ParentShare("a/founder", 1.0),)),
+    Finding("c/far", Kind.FINETUNE, Grade.INFERRED, (ParentShare("a/founder", 1.0),)),
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "parent"), [(pulled(BASE, 0.03), "a/founder"), (NEAR, "b/near"), (OTHER, "c/far")]
+)
+@pytest.mark.parametrize("kept", [[0, 2, 4], [1, 3, 5]])
+def test_a_cut_model_comes_from_what_it_carries(start, parent, kept):
+    cut = stacked((moved(start, 0.01, 4), kept))
+    weights = {"a/founder": BASE, "b/near": NEAR, "c/far": OTHER, "x/cut": cut}
+    found = settled(weights, SETTLED)["x/cut"]
+    assert (found.kind, found.grade) == (Kind.PRUNED, Grade.INFERRED)
+    assert places(found) == [(parent, n) for n in kept]
+    assert [share.parent for share in found.parents] == [parent]
+    assert ("inherited_share" in {fact.name for fact in found.evidence}) == (parent != "a/founder")
+
+
+def test_where_relatives_are_not_settled_a_cut_model_comes_from_the_nearest():
+    cut = stacked((moved(pulled(BASE, 0.03), 0.01, 4), [0, 2, 4]))
+    weights = {"a/founder": BASE, "b/near": NEAR, "c/far": OTHER, "x/cut": cut}
+    away = [difference(model("x", cut), model("b", its), [0, 2, 4])[0] for its in (BASE, NEAR)]
+    assert away[1] < away[0]  # which is why the one above must not ask who is nearest
+    for findings in ((), SETTLED[:2], [replace(one, parents=()) for one in SETTLED]):
+        assert places(settled(weights, findings)["x/cut"]) == [("b/near", n) for n in (0, 2, 4)]
+
+
+def test_a_cut_model_that_may_come_from_two_is_a_tie_with_the_layer_map_of_the_likelier():
+    near = moved(BASE, 0.0001, 3)  # so small a step that nobody can be seen to carry it
+    weights = {"a/founder": BASE, "b/near": near, "c/far": OTHER}
+    cut = stacked((moved(BASE, 0.05, 4), [0, 2, 4]))
+    found = settled({**weights, "x/cut": cut}, SETTLED)["x/cut"]
+    assert found.grade is Grade.TIE
+    assert set(found.ties) == {"a/founder", "b/near"}
+    assert places(found) == [(found.parents[0].parent, n) for n in (0, 2, 4)]
+
+
+def test_a_trained_stack_comes_from_what_it_carries():
+    picked = [0, 1, 2, 2, 3, 4, 5]
+    stack = moved(stacked((moved(pulled(BASE, 0.03), 0.01, 4), picked)), 0.005, 9)
+    weights = {"a/founder": BASE, "b/near": NEAR, "c/far": OTHER, "x/stack": stack}
+    found = settled(weights, SETTLED)["x/stack"]
+    assert found.kind is Kind.PASSTHROUGH
+    assert places(found) == [("a/founder", n) for n in picked]
+
+
+def test_a_mixture_of_experts_is_not_what_a_dense_model_was_cut_from():
+    layers, outside = BASE
+    experts = [
+        {("up", 0) if role == "up" else (role, -1): values for role, values in layer.items()}
+        for layer in layers
+    ]
+    samples = {TensorKey(role): values for role, values in outside.items()}
+    samples |= {
+        TensorKey(role, n, expert): values
+        for n, layer in enumerate(experts)
+        for (role, expert), values in layer.items()
+    }
+    mixture = model_of("a/mixture", samples)
+    cut = model("x/cut", stacked((moved(BASE, 0.01, 4), [0, 2, 4])))
+    family = OpenFamily({"a/mixture": mixture, "x/cut": cut}, {}, {}, {})
+    groups = shape_groups(family)
+    settle_trained_layers(family, ["x/cut"], groups)
+    assert not family.findings
 
 
 def test_what_was_trained_from_a_stack_is_left_to_descent():

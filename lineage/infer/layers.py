@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -29,6 +29,7 @@ __all__ = [
     "difference",
     "expert_origin",
     "kept_units",
+    "laid_out",
     "layer_digests",
     "layer_origin",
     "repeats_itself",
@@ -227,6 +228,16 @@ def similar_layers(child: Fingerprint, parent: Fingerprint) -> LayerOrigin | Non
     sources = tuple(LayerSource(i, parent.repo_id, j) for i, j in enumerate(places))
     distance, kept = difference(child, parent, places)
     return LayerOrigin((parent.repo_id,), sources, False, distance, kept)
+
+
+def laid_out(fingerprint: Fingerprint, places: Sequence[int]) -> Fingerprint:
+    """A model of which only the layers at `places` are left, in this order, numbered anew."""
+    samples = {key: sample for key, sample in fingerprint.samples.items() if key.layer < 0}
+    for layer, place in enumerate(places):
+        for key, sample in fingerprint.samples.items():
+            if key.layer == place:
+                samples[replace(key, layer=layer)] = sample
+    return replace(fingerprint, samples=samples)
 
 
 def repeats_itself(fingerprint: Fingerprint) -> bool:

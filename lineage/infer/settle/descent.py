@@ -13,8 +13,8 @@ from lineage.infer.quantised import is_quantised
 from lineage.infer.relatedness import bit_equality
 from lineage.infer.rooting import date_log_odds
 from lineage.infer.settle.family import OpenFamily, birth, is_rearranged_from
-from lineage.infer.settle.layers import similar_origin
 from lineage.infer.settle.merges import settle_merges
+from lineage.infer.settle.trained_layers import settle_trained_layers, similar_origin
 from lineage.model import Evidence, Finding, Grade, Kind, ParentShare
 
 __all__ = ["settle_group", "shape_groups"]
@@ -25,6 +25,8 @@ _FROZEN_SHARE = 0.2
 
 def settle_group(family: OpenFamily, group: Sequence[str]) -> None:
     """Settle everyone left among models of one layout: merges, surgery, founder, descent."""
+    groups = shape_groups(family)
+    settle_trained_layers(family, group, groups)
     pool = make_pool([family.members[name] for name in group])
     settle_merges(family, pool)
     _settle_surgery(family, pool)
@@ -36,7 +38,7 @@ def settle_group(family: OpenFamily, group: Sequence[str]) -> None:
     ]
     if not free:
         return
-    is_first = list(group) == shape_groups(family)[0]
+    is_first = list(group) == groups[0]
     if rearranged and not is_first:
         # A rearranged model and what was trained from it: the rearranged one is the root.
         root = min(rearranged, key=lambda name: birth(family.dates, name))
@@ -44,7 +46,7 @@ def settle_group(family: OpenFamily, group: Sequence[str]) -> None:
     else:
         found = resolve_family(pool, free, family.dates, family.known_parents())
         root, descents = found.founder, found.descents
-        surgery = None if is_first else similar_origin(family, root)
+        surgery = None if is_first else similar_origin(family, root, groups)
         family.settle(surgery or _founder(root, found.log_odds))
     for descent in descents:
         family.settle(_descent_finding(family, descent, root))

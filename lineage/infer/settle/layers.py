@@ -8,31 +8,20 @@ from typing import NamedTuple
 
 from lineage.infer.layers import (
     LayerOrigin,
-    difference,
     expert_origin,
     kept_units,
     layer_digests,
     layer_origin,
-    repeats_itself,
-    similar_layers,
 )
 from lineage.infer.quantised import is_quantised
 from lineage.infer.rooting import date_log_odds
 from lineage.infer.settle.family import OpenFamily, birth, is_rearranged_from
 from lineage.model import Evidence, Finding, Grade, Kind, LayerSource, ParentShare
 
-__all__ = ["settle_experts", "settle_layers", "similar_origin"]
+__all__ = ["layer_finding", "settle_experts", "settle_layers"]
 
 _FOUND_UNITS = 0.5
 """Share of the units that can be found by chance of sampling: any order of choice leaves more."""
-_NEARER = 0.25
-"""A parent of another depth must be much nearer, squared, than any model of the child's own.
-
-Models of one family that were trained on one text approach each other: by half of the square."""
-_WORDS = 0.01
-"""Share of kept words from which their number tells the nearest relative; else the distance does.
-
-Training on one text brings models nearer, but seldom to the same words."""
 
 
 def settle_experts(family: OpenFamily) -> None:
@@ -91,15 +80,10 @@ def _by_preference(family: OpenFamily, child: str, names: Sequence[str]) -> list
 
 
 def settle_layers(family: OpenFamily) -> None:
-    """Settle models whose layers or feed-forward units all stand in others.
-
-    Word for word first; then models that were trained since, which are nearer to a model of another
-    depth than to any of their own.
-    """
+    """Settle models whose layers or feed-forward units all stand in others, word for word."""
     for is_wanted in (_is_stack, _has_one_parent, lambda *_: True):
         _settle_exact_layers(family, is_wanted)
     _settle_kept_units(family)
-    _settle_trained_layers(family)
 
 
 def _settle_exact_layers(
@@ -138,7 +122,7 @@ def _settle_exact_layers(
             continue
         stacked = len(origin.parents) > 1 or _repeats(digests[child])
         kind = Kind.PASSTHROUGH if stacked else Kind.PRUNED
-        family.settle(_layer_finding(child, kind, origin.layer_map, Grade.PROVED))
+        family.settle(layer_finding(child, kind, origin.layer_map, Grade.PROVED))
 
 
 class _Layers(NamedTuple):
@@ -191,9 +175,10 @@ def _repeats(digests: Sequence[str]) -> bool:
     return len(set(digests)) < len(digests)
 
 
-def _layer_finding(
+def layer_finding(
     child: str, kind: Kind, layer_map: Sequence[LayerSource], grade: Grade
 ) -> Finding:
+    """A model whose layers all stand in others: their shares, and the layer map."""
     counts: dict[str, int] = {}
     for source in layer_map:
         counts[source.parent] = counts.get(source.parent, 0) + 1
@@ -249,62 +234,3 @@ def _settle_kept_units(family: OpenFamily) -> None:
                 evidence=(Evidence("units_found", float(n_found), told),),
             )
         )
-
-
-def _settle_trained_layers(family: OpenFamily) -> None:
-    """Settle models that were rearranged and trained since, or cut from an unpublished model."""
-    for child in family.open_models():
-        if is_quantised(family.members[child]):
-            continue
-        origin = _nearest_origin(family, child)
-        if origin is not None and origin.distance < _NEARER * _nearest_of_its_depth(family, child):
-            kind = Kind.PASSTHROUGH if origin.repeats else Kind.PRUNED
-            family.settle(_layer_finding(child, kind, origin.layer_map, Grade.INFERRED))
-
-
-def _nearest_of_its_depth(family: OpenFamily, child: str) -> float:
-    """Mean square of the difference from the nearest model of equal depth that is no copy of it."""
-    fingerprint = family.members[child]
-    return min(
-        (
-            difference(fingerprint, other)[0]
-            for name, other in family.members.items()
-            if name != child
-            and other.n_layers == fingerprint.n_layers
-            and not is_rearranged_from(family, name, child)
-        ),
-        default=float("inf"),
-    )
-
-
-def _nearest_origin(family: OpenFamily, child: str) -> LayerOrigin | None:
-    """The nearest model of another depth that a model's layers came from."""
-    fingerprint = family.members[child]
-    if not fingerprint.n_layers:
-        return None
-    found = [
-        origin
-        for name, other in family.members.items()
-        if other.n_layers not in (0, fingerprint.n_layers)
-        and family.original(name) == name
-        and not is_quantised(other)
-        and not is_rearranged_from(family, name, child)
-        and date_log_odds(child, name, family.dates) >= 0
-        and (origin := similar_layers(fingerprint, other)) is not None
-        # What repeats layers is the child; else the shorter one is.
-        and (
-            origin.repeats or (fingerprint.n_layers < other.n_layers and not repeats_itself(other))
-        )
-    ]
-    if max((origin.kept for origin in found), default=0.0) >= _WORDS:
-        return max(found, key=lambda origin: (origin.kept, origin.parents))
-    return min(found, key=lambda origin: (origin.distance, origin.parents), default=None)
-
-
-def similar_origin(family: OpenFamily, name: str) -> Finding | None:
-    """For the root of a layout that is not the family's first: the model it was cut from."""
-    origin = _nearest_origin(family, name)
-    if origin is None:
-        return None
-    kind = Kind.PASSTHROUGH if origin.repeats else Kind.PRUNED
-    return _layer_finding(name, kind, origin.layer_map, Grade.INFERRED)
