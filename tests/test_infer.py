@@ -160,6 +160,15 @@ def test_weights_that_do_not_add_up_and_the_order_of_parents_are_recovered(herd,
     assert parents(found) == pytest.approx(dict(zip(names, shares, strict=True)), abs=1e-9)
 
 
+def test_weights_are_recovered_where_least_squares_gives_too_much_to_the_large_parents(herd):
+    _, models = herd
+    merged = mix((0.75, 0.05, 1.0), models["a/one"], models["b/two"], models["a/two"])
+    found = infer(models | {"m/merge": merged})["m/merge"]
+    assert (found.grade, found.method, found.evidence[0].value) == (Grade.PROVED, "linear", 1.0)
+    shares = {"a/one": 0.75 / 1.8, "b/two": 0.05 / 1.8, "a/two": 1 / 1.8}
+    assert parents(found) == pytest.approx(shares, abs=1e-9)
+
+
 def test_a_linear_merge_of_three_replays(herd):
     _, models = herd
     merged = mix((0.5, 0.3, 0.2), models["a/two"], models["b/one"], models["b/two"])
@@ -179,27 +188,40 @@ def test_a_slerp_of_distant_relatives_is_told_from_a_linear_merge():
     assert yaml.safe_load(found.recipe_yaml)["parameters"]["t"] in (0.3, 0.7)
 
 
-def test_task_arithmetic_replays_with_its_base_and_its_weights(herd):
-    _, models = herd
-    base, one, two = models["z/base"], models["a/two"], models["b/two"]
+def task_arithmetic(base, changed, dtype="BF16"):
+    """The base plus weighted changes, every step rounded."""
 
     def rounded(values):
-        return round_to("BF16", np.ascontiguousarray(values, dtype="f4"))
+        return round_to(dtype, np.ascontiguousarray(values, dtype="f4"))
 
-    merged = {
-        key: rounded(
-            base[key]
-            + rounded(
-                rounded(rounded(np.array([0.8])) * rounded(one[key] - base[key]))
-                + rounded(rounded(np.array([0.5])) * rounded(two[key] - base[key]))
-            )
-        )
-        for key in base
-    }
+    merged = {}
+    for key in base:
+        total = 0.0
+        for weight, model in changed:
+            step = rounded(rounded(np.array([weight])) * rounded(model[key] - base[key]))
+            total = rounded(total + step)
+        merged[key] = rounded(base[key] + total)
+    return merged
+
+
+def test_task_arithmetic_replays_with_its_base_and_its_weights(herd):
+    _, models = herd
+    changed = ((0.8, models["a/two"]), (0.5, models["b/two"]))
+    merged = task_arithmetic(models["z/base"], changed)
     found = infer(models | {"m/merge": merged})["m/merge"]
     assert (found.grade, found.method, found.base) == (Grade.PROVED, "task_arithmetic", "z/base")
     assert found.evidence[0].value == 1.0
     assert parents(found) == pytest.approx({"a/two": 8 / 13, "b/two": 5 / 13}, abs=1e-9)
+
+
+def test_the_base_of_a_finely_stored_merge_is_not_the_merge_less_its_parents(herd):
+    _, models = herd
+    near = {name: models[name] for name in ("z/base", "a/two", "b/two")}
+    changed = ((1.0, near["a/two"]), (0.41, near["b/two"]))
+    merged = task_arithmetic(near["z/base"], changed, "F16")
+    found = infer(near | {"m/merge": fingerprint("m/merge", merged, "F16")}, dated=False)
+    assert (found["m/merge"].kind, found["m/merge"].base) == (Kind.MERGE, "z/base")
+    assert not parents(found["z/base"])
 
 
 def test_a_merge_does_not_turn_its_parents_into_its_children(herd):

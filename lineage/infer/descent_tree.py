@@ -187,7 +187,7 @@ class DescentTree:
 
         What a parent descends from carries that parent, and not the others. What all of them
         descend from carries all; but seen from the merge, or what was made of it, its parents lie
-        on opposite sides.
+        on opposite sides. And nothing that the model itself comes from descends from it.
         """
         at = self.parents[model]
         parents = [
@@ -201,6 +201,8 @@ class DescentTree:
             for one in parents
         ):
             return False
+        if any(one == at or at in self._descendants(one) for one in self.known[mixture]):
+            return True
         return not all(
             self.carrying.descends(one, model, at)
             and all(

@@ -60,42 +60,50 @@ class Replay:
     remark: str = ""
 
 
-def replay_linear(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Replay:
+def replay_linear(
+    pool: Pool, child: str, dtype: str, parents: Sequence[str], shares: Sequence[float]
+) -> Replay:
     """One weight per parent for the whole model: ``Σ w X / Σ w``, rounded once.
 
-    The sum is taken parent by parent, so the order in which the recipe lists them decides some last
-    bits: it is recovered too.
+    Weights are searched near the `shares` that a fit gives, adding up to 1 or to anything. The sum
+    is taken parent by parent, so the order in which the recipe lists them decides some last bits:
+    it is recovered too.
     """
-    sizes = np.array([values[0].size for values in pool.values], dtype=np.float64)
-    raw = mixture.weights(sizes)
+    raw = np.asarray(shares, dtype=np.float64)
     c = pool.ids.index(child)
-    p = [pool.ids.index(name) for name in mixture.parents]
-    some = [values for values in pool.values if values.ndim == 3 and values.shape[1] > 1]
-    some = some[:: max(1, len(some) // _SEARCHED_TENSORS)]
+    p = [pool.ids.index(name) for name in parents]
+    asked = [values for values in pool.values if values.ndim == 3 and values.shape[1] > 1]
+    asked = asked[:: max(1, len(asked) // _SEARCHED_TENSORS)]
 
-    def replayed(order: Sequence[int], weights: Sequence[float]) -> int:
-        return sum(_n_replayed(values, c, order, weights, dtype) for values in some)
+    def replayed(tensors: Sequence[F32], order: Sequence[int], weights: Sequence[float]) -> int:
+        return sum(_n_replayed(values, c, order, weights, dtype) for values in tensors)
 
-    searched = max(round_weights(raw), key=lambda weights: replayed(p, weights))
-    n_words = sum(values[0].size for values in some)
+    searched = max(round_weights(raw), key=lambda weights: replayed(asked, p, weights))
+    n_asked, n_words = (sum(v[0].size for v in some) for some in (asked, pool.values))
     likely: list[tuple[float, ...]] = []
-    if n_words > replayed(p, searched) >= _PLAUSIBLE * n_words:
+    if (
+        asked
+        and replayed(asked, p, searched) >= _PLAUSIBLE * n_asked
+        and replayed(pool.values, p, searched) < n_words
+    ):
         likely = sorted(
             unnormalised_weights(raw),
-            key=lambda weights: -_n_replayed(some[0], c, p, weights, dtype),
+            key=lambda weights: -_n_replayed(asked[0], c, p, weights, dtype),
         )
-    some = list(pool.values)  # what is left to tell is a word in ten thousand
     tried = (searched, *likely[: _N_LIKELY if len(p) <= 3 else 1])
+    # What is left to tell is a word in ten thousand: all are asked.
     listed = max(
         (
             entries
             for weights in tried
-            for entries in permutations(zip(mixture.parents, p, weights, strict=True))
+            for entries in permutations(zip(parents, p, weights, strict=True))
         ),
-        key=lambda entries: replayed([at for _, at, _ in entries], [w for *_, w in entries]),
+        key=lambda entries: replayed(
+            pool.values, [at for _, at, _ in entries], [w for *_, w in entries]
+        ),
     )
     order, weights = [at for _, at, _ in listed], [weight for *_, weight in listed]
-    equal = sum(_n_replayed(values, c, order, weights, dtype) for values in pool.values)
+    equal = replayed(pool.values, order, weights)
     recipe = {
         "merge_method": "linear",
         "models": [{"model": name, "parameters": {"weight": weight}} for name, _, weight in listed],
@@ -105,7 +113,7 @@ def replay_linear(pool: Pool, child: str, dtype: str, mixture: Mixture) -> Repla
         "linear",
         tuple(name for name, *_ in listed),
         tuple(weight / sum(weights) for weight in weights),
-        equal / float(sizes.sum()),
+        equal / n_words,
         recipe_text(recipe),
     )
 

@@ -12,7 +12,7 @@ from lineage.infer.geometry import Pool, make_pool
 from lineage.infer.quantised import is_quantised
 from lineage.infer.relatedness import bit_equality
 from lineage.infer.rooting import date_log_odds
-from lineage.infer.settle.family import OpenFamily, birth, is_rearranged_from
+from lineage.infer.settle.family import OpenFamily, birth, is_made_from
 from lineage.infer.settle.merges import settle_merges
 from lineage.infer.settle.trained_layers import settle_trained_layers, similar_origin
 from lineage.model import Evidence, Finding, Grade, Kind, ParentShare
@@ -94,7 +94,7 @@ def _settle_surgery(family: OpenFamily, pool: Pool) -> None:
         found: list[tuple[int, float, str, Change]] = []
         for parent in pool.ids:
             odds = date_log_odds(child, parent, family.dates)
-            if parent == child or odds < 0 or is_rearranged_from(family, parent, child):
+            if parent == child or odds < 0 or is_made_from(family, parent, child):
                 continue
             if frozen_share(family.members[child], family.members[parent]) < _FROZEN_SHARE:
                 continue

@@ -14,7 +14,7 @@ from lineage.weights.fingerprint import Fingerprint
 
 __all__ = [
     "COPY_DATE_LOG_ODDS", "LIKES_LOG_ODDS", "Dates", "Likes", "OpenFamily", "birth",
-    "is_rearranged_from", "log_odds_older",
+    "is_made_from", "log_odds_older",
 ]  # fmt: skip
 
 Dates = Mapping[str, datetime | None]
@@ -79,7 +79,9 @@ def birth(dates: Dates, name: str) -> tuple[float, str]:
     return (born.timestamp() if born else float("inf"), name)
 
 
-def is_rearranged_from(family: OpenFamily, name: str, source: str) -> bool:
-    """Whether `name` is settled as made from `source`."""
+def is_made_from(family: OpenFamily, name: str, source: str) -> bool:
+    """Whether `name` is settled as made from `source`, or on it as a merge is on its base."""
     finding = family.findings.get(name)
-    return bool(finding and any(share.parent == source for share in finding.parents))
+    if finding is None:
+        return False
+    return finding.base == source or any(share.parent == source for share in finding.parents)

@@ -15,7 +15,7 @@ from lineage.infer.layers import (
 )
 from lineage.infer.quantised import is_quantised
 from lineage.infer.rooting import date_log_odds
-from lineage.infer.settle.family import OpenFamily, birth, is_rearranged_from
+from lineage.infer.settle.family import OpenFamily, birth, is_made_from
 from lineage.model import Evidence, Finding, Grade, Kind, LayerSource, ParentShare
 
 __all__ = ["layer_finding", "settle_experts", "settle_layers"]
@@ -113,7 +113,7 @@ def _settle_exact_layers(
             name
             for name in _by_preference(family, child, sorted(sharing))
             if child not in family.known_parents().get(name, ())
-            and not is_rearranged_from(family, name, child)
+            and not is_made_from(family, name, child)
             and date_log_odds(child, name, family.dates) >= 0
             and (_repeats(digests[child]) or not _repeats(digests[name]))
         ]
@@ -213,7 +213,7 @@ def _settle_kept_units(family: OpenFamily) -> None:
             for name in sorted(family.members, key=lambda name: birth(family.dates, name))
             if name != child
             and not is_quantised(family.members[name])
-            and not is_rearranged_from(family, name, child)
+            and not is_made_from(family, name, child)
             and (counts := kept_units(family.members[child], family.members[name])) is not None
             and counts[0] >= _FOUND_UNITS * counts[1]
         ]

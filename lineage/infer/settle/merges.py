@@ -15,7 +15,7 @@ import numpy as np
 from lineage.infer.geometry import Pool
 from lineage.infer.parent_sets import parent_sets
 from lineage.infer.rooting import date_log_odds
-from lineage.infer.settle.family import OpenFamily, is_rearranged_from
+from lineage.infer.settle.family import OpenFamily, is_made_from
 from lineage.infer.settle.merged import without_merges
 from lineage.infer.settle.sums import spanned, weighted_sum, weighted_sum_of_plain
 from lineage.infer.settle.words import masked, partly_told, word_by_word
@@ -104,7 +104,7 @@ def _candidates(family: OpenFamily, able: Sequence[str], child: str) -> list[str
         for name in able
         if name != child
         and date_log_odds(child, name, family.dates) >= 0
-        and not is_rearranged_from(family, name, child)
+        and not is_made_from(family, name, child)
     ]
 
 

@@ -167,7 +167,9 @@ def _replays(
     few = len(mixture.parents) <= _MOST_SEARCHED
     found = replay_weighted_mean(pool, child, dtype, mixture.parents)
     if few:
-        searched = replay_linear(pool, child, dtype, mixture)
+        # Least squares knows nothing of what was rounded: large parents draw its weights to them.
+        shares = found.weights if found.match > 0 else _mean_weights(pool, mixture)
+        searched = replay_linear(pool, child, dtype, mixture.parents, shares)
         found = searched if searched.match >= found.match else found
     yield found
     best = found.match

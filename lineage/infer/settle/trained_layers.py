@@ -20,7 +20,7 @@ from lineage.infer.layers import (
     similar_layers,
 )
 from lineage.infer.rooting import date_log_odds
-from lineage.infer.settle.family import OpenFamily, is_rearranged_from
+from lineage.infer.settle.family import OpenFamily, is_made_from
 from lineage.infer.settle.layers import layer_finding
 from lineage.model import Finding, Grade, Kind
 from lineage.weights.fingerprint import Fingerprint
@@ -72,7 +72,7 @@ def _nearest_of_its_depth(family: OpenFamily, child: str) -> float:
             for name, other in family.members.items()
             if name != child
             and other.n_layers == fingerprint.n_layers
-            and not is_rearranged_from(family, name, child)
+            and not is_made_from(family, name, child)
         ),
         default=float("inf"),
     )
@@ -91,7 +91,7 @@ def _nearest_origin(
         for other in (family.members[name],)
         if other.n_layers not in (0, fingerprint.n_layers)
         and _parts(other) == _parts(fingerprint)
-        and not is_rearranged_from(family, name, child)
+        and not is_made_from(family, name, child)
         and date_log_odds(child, name, family.dates) >= 0
         and (origin := similar_layers(fingerprint, other)) is not None
         # What repeats layers is the child; else the shorter one is.
