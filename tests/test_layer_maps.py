@@ -176,6 +176,16 @@ def test_of_models_with_equal_layers_the_one_with_the_childs_tokens_is_the_paren
     assert {p for p, _ in places(settled(weights)["c/cut"])} == {"b/base"}
 
 
+def test_of_models_with_equal_layers_an_original_comes_before_its_cast():
+    first, second = moved(BASE, 0.02, 11), moved(BASE, 0.02, 12)
+    stack = stacked((first, (0, 1, 2, 3)), (second, (2, 3, 4, 5)))
+    weights = {"b/first": first, "c/second": second, "a/cast": second, "d/stack": stack}
+    cast = Finding("a/cast", Kind.CAST, Grade.PROVED, (ParentShare("c/second", 1.0),))
+    assert {share.parent for share in settled(weights, [cast])["d/stack"].parents} == {
+        "b/first", "c/second",
+    }  # fmt: skip
+
+
 def test_an_original_is_not_made_of_the_models_that_were_pruned_from_it():
     halves = {"a/even": stacked((BASE, (0, 2, 4))), "b/odd": stacked((BASE, (1, 3, 5)))}
     found = settled({"c/base": BASE, **halves})

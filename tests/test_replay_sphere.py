@@ -272,6 +272,20 @@ def test_gradients_by_filter_are_recovered_as_their_short_lists():
     assert listed[2]["value"] == 0.5
 
 
+def test_a_list_that_is_longer_than_there_are_layers_is_told_by_what_it_gives_them():
+    gradient = (0.0, 0.5, 0.3, 0.7, 1.0)
+    layers = np.linspace(0, 1, 4)
+
+    def t_of(key):
+        return value_at(gradient, layers[max(key.layer, 0)])
+
+    parents = {key: tensors for key, tensors in models(2, dtype="F32").items() if key.layer < 4}
+    found = replayed(replay_slerp, pool_of(parents, slerped(t_of, "F32")), "F32")
+    told = np.array(parameters(found)[0]["t"])
+    given = np.array([t_of(TensorKey("q", layer)) for layer in range(4)])
+    assert min(np.abs(told - one).max() for one in (given, 1 - given)) < 1e-8
+
+
 def test_the_t_of_the_embedding_is_that_of_the_first_layer_or_its_own():
     gradient = [0.2, 0.8]
     pool = pool_of(models(2), slerped(lambda key: value_at(gradient, position(key))))
@@ -290,10 +304,10 @@ def test_the_angle_of_what_was_not_read_is_found():
 
 def test_it_is_said_where_slerp_is_the_line():
     near = pool_of(models(2, size=0.01), slerped(lambda key: 0.3))
-    assert "all 31 tensors" in line_or_sphere(near, ("a", "b"))
-    assert replayed(replay_slerp, near).remark == line_or_sphere(near, ("a", "b"))
+    assert "all 31 tensors" in line_or_sphere(near, "child", ("a", "b"))
+    assert replayed(replay_slerp, near).remark == line_or_sphere(near, "child", ("a", "b"))
     far = pool_of(models(2, size=1.0), slerped(lambda key: 0.3))
-    assert line_or_sphere(far, ("a", "b")) == ""
+    assert line_or_sphere(far, "child", ("a", "b")) == ""
 
 
 @pytest.mark.parametrize("axis", [None, -1, 0])
@@ -365,6 +379,7 @@ def stored_as_one(pool, roles):
         (replay_multislerp, lambda v: multislerp(v, (0.3, 0.7), "BF16")),
         (replay_karcher, lambda v: karcher_mean(v, "BF16")),
         (replay_nuslerp, lambda v: nuslerp(*v, 0.3, "BF16")),
+        (replay_slerp, lambda v: slerp(*v, 0.3, cosine_between(*v), "BF16")),
     ],
 )
 def test_weights_that_the_child_stores_as_one_tensor_share_a_norm(replay, merged):

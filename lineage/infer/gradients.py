@@ -201,7 +201,8 @@ def shortest_list(asked: Sequence[tuple[float, Response]]) -> tuple[tuple[float,
     n_positions = len({position for position, _ in asked})
     found: list[tuple[tuple[float, ...], int]] = []
     for n_anchors in sorted({*range(1, min(_LONGEST, n_positions) + 1), n_positions}):
-        anchors, count = _fit(asked, middles, n_anchors, free)
+        grids = _GRIDS if n_anchors < n_positions else _grids_between(n_positions)
+        anchors, count = _fit(asked, middles, n_anchors, free, grids)
         found.append((anchors, free - count))
         if free - count <= BY_CHANCE:
             break
@@ -212,8 +213,18 @@ def _middle(peak: tuple[float, float]) -> float:
     return (peak[0] + peak[1]) / 2 if np.isfinite(peak).all() else 0.5
 
 
+def _grids_between(n_positions: int) -> list[float]:
+    """Grids of values at every position: of a longer list, these lie between its round anchors."""
+    between = [grid / (n_positions - 1) for grid in _GRIDS[:2]] if n_positions > 1 else []
+    return sorted({*_GRIDS, *between}, reverse=True)
+
+
 def _fit(
-    asked: Sequence[tuple[float, Response]], middles: F64, n_anchors: int, free: int
+    asked: Sequence[tuple[float, Response]],
+    middles: F64,
+    n_anchors: int,
+    free: int,
+    grids: Sequence[float],
 ) -> tuple[tuple[float, ...], int]:
     """Anchors by least squares, narrow peaks weighing more; then the coarsest grid that will do."""
     shares = np.stack([anchor_shares(n_anchors, position) for position, _ in asked])
@@ -224,7 +235,7 @@ def _fit(
     exact = np.asarray(np.round(solved, _DIGITS), dtype=np.float64)
     tried = [(exact, _count(asked, shares, exact))]
     if tried[0][1] >= _HOPELESS_BELOW * free:
-        for grid in _GRIDS:
+        for grid in grids:
             tried.insert(-1, _on_grid(asked, shares, exact, grid))
             if tried[-2][1] >= free:
                 break

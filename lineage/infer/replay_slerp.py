@@ -1,9 +1,10 @@
 """Replaying SLERP: one t, a t per layer, or several by filter (Shoemake 1985).
 
-The angle between two parents belongs to whole tensors. Where a tensor was read whole it is
-computed; where only rows of it were read, theirs is where the search begins: the angle is one
-continuous unknown, and of a small neighbourhood the value is taken with which most words come out.
-That costs no certainty about the recipe, which has thousands of words for every such number.
+The angle between two parents belongs to whole tensors, as the child stores them (GPT-2 keeps
+queries, keys and values in one). Where a tensor was read whole it is computed; where only rows of
+it were read, theirs is where the search begins: the angle is one continuous unknown, and of a small
+neighbourhood the value is taken with which most words come out. That costs no certainty about the
+recipe, which has thousands of words for every such number.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _DIGITS = 9
 _Setting = tuple[float, ...]
 
 
-def line_or_sphere(pool: Pool, parents: Sequence[str]) -> str:
+def line_or_sphere(pool: Pool, child: str, parents: Sequence[str]) -> str:
     """What a merge of two parents cannot tell: whether it was made on the line or on the sphere.
 
     Returns
@@ -60,8 +61,9 @@ def line_or_sphere(pool: Pool, parents: Sequence[str]) -> str:
     str
         A sentence; empty where every tensor can tell.
     """
-    a, b = (pool.ids.index(name) for name in parents)
-    near = sum(abs(cosine_between(v[a], v[b])) > LINEAR_ABOVE for v in pool.values)
+    p = [pool.ids.index(name) for name in parents]
+    cosines = _cosines(pool, child, [values[p] for values in pool.values])
+    near = sum(abs(cosine) > LINEAR_ABOVE for cosine in cosines)
     if not near:
         return ""
     n_tensors = len(pool.values)
@@ -71,6 +73,17 @@ def line_or_sphere(pool: Pool, parents: Sequence[str]) -> str:
         "interpolates on the line"
         + ("; a linear merge gives the same words" if near == n_tensors else "")
     )
+
+
+def _cosines(pool: Pool, child: str, both: Sequence[F32]) -> list[float]:
+    """For every tensor of the pool, the cosine of two models' whole tensor that holds it."""
+    found = [1.0] * len(both)
+    for places in pool.stored_together(child):
+        x, y = (np.concatenate([both[at][n].ravel() for at in places]) for n in range(2))
+        cosine = cosine_between(x, y)
+        for at in places:
+            found[at] = cosine
+    return found
 
 
 @dataclass(frozen=True)
@@ -163,10 +176,14 @@ def _replay_in(computed_in: str, pool: Pool, child: str, dtype: str, mixture: Mi
     """The best recipe if mergekit loaded the parents in a number type."""
     c = pool.ids.index(child)
     first, second = mixture.parents
-    pairs = []
-    for key, values in zip(pool.keys, pool.values, strict=True):
-        x, y = (round_to(computed_in, values[pool.ids.index(name)]) for name in (first, second))
-        pairs.append(_Pair(key, x, y, values[c], cosine_between(x, y)))
+    p = [pool.ids.index(name) for name in (first, second)]
+    both = [round_to(computed_in, values[p]) for values in pool.values]
+    pairs = [
+        _Pair(key, x, y, values[c], cosine)
+        for key, (x, y), values, cosine in zip(
+            pool.keys, both, pool.values, _cosines(pool, child, both), strict=True
+        )
+    ]
     fitted = [
         t_of(coefficients, pair.cosine)
         for coefficients, pair in zip(mixture.coefficients, pairs, strict=True)
@@ -203,7 +220,7 @@ def _replay_in(computed_in: str, pool: Pool, child: str, dtype: str, mixture: Mi
         equal / float(sizes.sum()),
         recipe_text(recipe if computed_in == dtype else recipe | {"out_dtype": out}),
         base=first,
-        remark=line_or_sphere(pool, (first, second)),
+        remark=line_or_sphere(pool, child, (first, second)),
     )
 
 

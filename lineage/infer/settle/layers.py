@@ -65,7 +65,8 @@ def settle_experts(family: OpenFamily) -> None:
 def _by_preference(family: OpenFamily, child: str, names: Sequence[str]) -> list[str]:
     """Models with more of the child's tensors outside the layers first, then the older ones.
 
-    Models that differ in their vocabulary alone have the same layers.
+    Models that differ in their vocabulary alone have the same layers, and so do lossless casts:
+    originals are merged and cut more often than these.
     """
     fingerprint = family.members[child]
     outside = [key for key in fingerprint.samples if key.layer < 0]
@@ -76,7 +77,10 @@ def _by_preference(family: OpenFamily, child: str, names: Sequence[str]) -> list
             key in other and fingerprint.samples[key].words == other[key].words for key in outside
         )
 
-    return sorted(names, key=lambda name: (-n_equal(name), birth(family.dates, name)))
+    def order(name: str) -> tuple[int, bool, tuple[float, str]]:
+        return -n_equal(name), name in family.findings, birth(family.dates, name)
+
+    return sorted(names, key=order)
 
 
 def settle_layers(family: OpenFamily) -> None:
