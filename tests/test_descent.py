@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -247,6 +249,23 @@ def test_an_ancestor_of_the_parents_of_a_merge_is_not_made_of_the_merge(rng):
     found = parents_in(pool_of(models), "r", {"m": ("1", "2", "3")})
     assert found["old"] == {"r"}
     assert found["1"] == found["2"] == {"old"}
+
+
+def test_what_was_made_of_a_model_and_its_child_stands_below_them(rng, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "N_MATRICES", 30)
+    base = noise(rng, 1.0)
+    parent, other = add(base, noise(rng, 0.01)), add(base, noise(rng, 0.01))
+    child = add(parent, noise(rng, 0.02))
+    merge = [0.65 * p + 0.26 * c + 0.09 * o for p, c, o in zip(parent, child, other, strict=True)]
+    # So much of its own that the child seems to carry all that it and the merge did since the
+    # parent, by chance: to be made of the merge, the parent would have to come from it, too.
+    tuned = add(merge, noise(rng, 0.008))
+    models = {"r": base, "p": parent, "o": other, "c": child, "m": merge, "t": tuned}
+    pool = pool_of(models)
+    assert Carrying(StepOdds(pool, {}, frozenset({"m"}))).descends("c", "t", "p")
+    found = parents_in(pool, "r", {"m": ("p", "c", "o")})
+    assert found["t"] == {"m"}
+    assert found["c"] == {"p"}
 
 
 def test_what_was_made_of_equal_halves_stands_below_them(rng):

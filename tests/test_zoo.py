@@ -12,7 +12,8 @@ import torch
 
 from benchmarks.zoo.baselines import kurtosis_trees, nearest_by_cosine, unmixed
 from benchmarks.zoo.building import AnotherPlanError, _findable_parents, build
-from benchmarks.zoo.labels import read_labels
+from benchmarks.zoo.cutting import cut_models
+from benchmarks.zoo.labels import Label, read_labels
 from benchmarks.zoo.measuring import placed_below
 from benchmarks.zoo.plan import CONFIGURATIONS, N_FOUNDERS, SPLITS, Node, plan
 from benchmarks.zoo.published_merges import METHODS, MergeDrawer
@@ -22,9 +23,10 @@ from data.build_pocket.recipes import FineTune, MergekitMerge, Pretrain, ancestr
 from data.build_pocket.surgery import reindex_vocabulary
 from data.build_pocket.workshop import Workshop
 from lineage.infer.geometry import Pool
-from lineage.infer.truth import read_truth
+from lineage.infer.truth import TrueModel, Truth, read_truth
 from lineage.model import Finding, Grade, Kind, ParentShare
 from lineage.weights.roles import TensorKey
+from simulated import Herd, fingerprint, stored
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +267,34 @@ def test_a_direction_is_told_unless_one_of_those_above_may_be_below():
         found("f", ("a",), Kind.DUPLICATE),
     ]
     assert dict(placed_below(findings)) == {"a": {"r"}, "b": {"r", "a"}}
+
+
+def test_what_is_cut_from_an_unpublished_model_is_asked_without_it_and_its_children():
+    herd = Herd(5)
+    base = stored(herd.founder())
+    weights = {"f/base": base, "f/one": herd.train(base, 0.02)}
+    weights["f/two"] = herd.train(weights["f/one"], 0.02)
+    weights["f/three"] = herd.train(weights["f/two"], 0.02)
+    above = dict(zip(("f/one", "f/two", "f/three"), weights, strict=False))
+
+    def truth_of(said):
+        tuned = {
+            n: TrueModel(n, Kind.FINETUNE, ((said[n], 1.0),), made_from=(above[n],)) for n in above
+        }
+        return Truth({"f/base": TrueModel("f/base", Kind.FOUNDER)} | tuned, {})
+
+    labels = dict.fromkeys(weights, Label("f", "llama", "train", (), {}, None, None))
+    findings = [Finding("f/base", Kind.FOUNDER, Grade.INFERRED)] + [
+        Finding(child, Kind.FINETUNE, Grade.INFERRED, (ParentShare(parent, 1.0),))
+        for child, parent in above.items()
+    ]
+    models = {name: fingerprint(name, one) for name, one in weights.items()}
+    assert cut_models(truth_of(above), labels, models, findings) == {
+        "finetune": {"n": 6, "right": 6, "nearest": 6}
+    }
+    assert cut_models(truth_of({**above, "f/three": "f/one"}), labels, models, findings) == {
+        "finetune": {"n": 6, "right": 4, "nearest": 4, "wrong": 2}
+    }
 
 
 # the whole way

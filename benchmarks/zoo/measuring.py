@@ -26,6 +26,7 @@ from benchmarks.zoo.baselines import (
     unmixed,
 )
 from benchmarks.zoo.calibrating import measure_calibration
+from benchmarks.zoo.cutting import cut_models
 from benchmarks.zoo.fingerprints import read_zoo
 from benchmarks.zoo.labels import Label, read_labels
 from lineage.infer.assemble import Inference, infer_lineage
@@ -97,6 +98,7 @@ def measure(folder: Path, split: str) -> dict[str, Any]:
         "relatedness": _relatedness(ground, found),
         "null": _null(everyone, chosen, split),
         "lineage": _lineage(ground, found, edges),
+        "cut_from_unpublished": cut_models(restricted, labels, models, found.findings),
         "calibration": measure_calibration(
             found.findings, truth, {name: label.family for name, label in labels.items()}
         ),

@@ -93,6 +93,15 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "GGUF source", _rate(lineage["gguf_sources"])
     yield "layer maps exact", _rate(lineage["layer_maps"])
     yield "  up to copies", _rate(lineage["layer_maps_up_to_copies"])
+    for kind, counts in facts["cut_from_unpublished"].items():
+        told = ", ".join(
+            f"{counts[name]} {name.replace('_', ' ')}"
+            for name in ("tie_with_parent", "tie_without", "wrong", "other_layers", "none")
+            if counts.get(name)
+        )
+        n, right = counts["n"], counts.get("right", 0)
+        yield f"cut from an unpublished {kind}: parent", f"{right} of {n}" + (told and f"; {told}")
+        yield "  the nearest one", f"{counts['nearest']} of {n}"
     yield "adapter ranks exact", _rate(lineage["lora_ranks"])
     yield "adapter ranks that were told, exact", _rate(lineage["lora_ranks_told"])
 
