@@ -176,12 +176,19 @@ def test_of_models_with_equal_layers_the_one_with_the_childs_tokens_is_the_paren
     assert {p for p, _ in places(settled(weights)["c/cut"])} == {"b/base"}
 
 
-def test_of_models_with_equal_layers_an_original_comes_before_its_cast():
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_of_models_with_equal_layers_an_original_comes_before_its_cast(dtype):
     first, second = moved(BASE, 0.02, 11), moved(BASE, 0.02, 12)
+    for _, outside in (first, second):
+        outside["final_norm"] = np.ones(D)  # which tells nobody from anybody
+    members = {"b/first": model("b/first", first), "c/second": model("c/second", second)}
+    members["a/cast"] = model("a/cast", second, dtype)
     stack = stacked((first, (0, 1, 2, 3)), (second, (2, 3, 4, 5)))
-    weights = {"b/first": first, "c/second": second, "a/cast": second, "d/stack": stack}
-    cast = Finding("a/cast", Kind.CAST, Grade.PROVED, (ParentShare("c/second", 1.0),))
-    assert {share.parent for share in settled(weights, [cast])["d/stack"].parents} == {
+    members["d/stack"] = model("d/stack", stack, dtype)
+    family = OpenFamily(members, {}, {}, {})
+    family.settle(Finding("a/cast", Kind.CAST, Grade.PROVED, (ParentShare("c/second", 1.0),)))
+    settle_layers(family)
+    assert {share.parent for share in family.findings["d/stack"].parents} == {
         "b/first", "c/second",
     }  # fmt: skip
 

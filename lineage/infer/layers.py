@@ -28,6 +28,7 @@ __all__ = [
     "align",
     "difference",
     "expert_origin",
+    "has_values_of",
     "kept_units",
     "laid_out",
     "layer_digests",
@@ -87,10 +88,19 @@ def layer_digests(fingerprint: Fingerprint, dtype: str | None = None) -> tuple[s
     for key, sample in sorted(fingerprint.samples.items()):
         if key.layer >= 0 and key.expert < 0:
             hashers[key.layer].update(f"{key.role}{sample.shape}{sample.rows}".encode())
-            with np.errstate(over="ignore"):
-                values = round_to(dtype, sample.values) if dtype in _ROUNDED else sample.values
+            values = _as_stored_in(dtype, sample)
             hashers[key.layer].update((values + np.float32(0)).tobytes())  # no −0
     return tuple(hasher.hexdigest() for hasher in hashers)
+
+
+def has_values_of(sample: Sample, other: Sample) -> bool:
+    """Whether a sample holds another's values, as its own number type stores them."""
+    return np.array_equal(_as_stored_in(sample.dtype, other), sample.values)
+
+
+def _as_stored_in(dtype: str | None, sample: Sample) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return round_to(dtype, sample.values) if dtype in _ROUNDED else sample.values
 
 
 def align(fits: Sequence[Mapping[Place, float]]) -> tuple[Place, ...] | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from lineage.infer.layers import (
     LayerOrigin,
     expert_origin,
+    has_values_of,
     kept_units,
     layer_digests,
     layer_origin,
@@ -66,16 +67,14 @@ def _by_preference(family: OpenFamily, child: str, names: Sequence[str]) -> list
     """Models with more of the child's tensors outside the layers first, then the older ones.
 
     Models that differ in their vocabulary alone have the same layers, and so do lossless casts:
-    originals are merged and cut more often than these.
+    originals are merged and cut more often than these, whatever type the child is stored in.
     """
     fingerprint = family.members[child]
-    outside = [key for key in fingerprint.samples if key.layer < 0]
+    outside = [(key, sample) for key, sample in fingerprint.samples.items() if key.layer < 0]
 
     def n_equal(name: str) -> int:
         other = family.members[name].samples
-        return sum(
-            key in other and fingerprint.samples[key].words == other[key].words for key in outside
-        )
+        return sum(key in other and has_values_of(sample, other[key]) for key, sample in outside)
 
     def order(name: str) -> tuple[int, bool, tuple[float, str]]:
         return -n_equal(name), name in family.findings, birth(family.dates, name)
