@@ -57,6 +57,15 @@ def moved(weights, size, seed):
     }
 
 
+def mean_of(one, other):
+    """Half of each."""
+    layers = [
+        {role: (values + b[role]) / 2 for role, values in a.items()}
+        for a, b in zip(one[0], other[0], strict=True)
+    ]
+    return layers, {role: (values + other[1][role]) / 2 for role, values in one[1].items()}
+
+
 def stacked(*pieces):
     """Layers picked from several models; the first one's embedding."""
     layers = [weights[0][n] for weights, picked in pieces for n in picked]
@@ -328,6 +337,15 @@ def test_a_cut_model_that_may_come_from_two_is_a_tie_with_the_layer_map_of_the_l
     assert found.grade is Grade.TIE
     assert set(found.ties) == {"a/founder", "b/near"}
     assert places(found) == [(found.parents[0].parent, n) for n in (0, 2, 4)]
+
+
+def test_what_was_cut_from_an_unpublished_merge_ties_its_parents():
+    far, farther = moved(BASE, 0.02, 21), moved(BASE, 0.02, 22)
+    merge = mean_of(far, farther)
+    weights = {"a/founder": BASE, "b/near": far, "c/far": farther}
+    found = settled({**weights, "x/cut": stacked((merge, [0, 2, 4]))}, SETTLED)["x/cut"]
+    assert found.grade is Grade.TIE
+    assert set(found.ties) == {"b/near", "c/far"}
 
 
 def test_a_trained_stack_comes_from_what_it_carries():

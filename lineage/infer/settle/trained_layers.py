@@ -118,12 +118,14 @@ def _finding(
     descent = _placed_among(family, origin, child, relatives)
     if descent is None:
         return layer_finding(child, kind, origin.layer_map, Grade.INFERRED)
-    parent = descent.parents[0][0]
+    parent, *others = (name for name, *_ in descent.parents)
+    ties = descent.ties
+    if others:  # cut from a merge that nobody published: its layers come from all of them
+        ties = (parent, *others)
     layer_map = [replace(source, parent=parent) for source in origin.layer_map]
-    grade = Grade.TIE if descent.ties else Grade.INFERRED
-    finding = layer_finding(child, kind, layer_map, grade)
+    finding = layer_finding(child, kind, layer_map, Grade.TIE if ties else Grade.INFERRED)
     evidence = (*finding.evidence, *descent.evidence)
-    return replace(finding, ties=descent.ties, evidence=evidence, unseen_ancestor=descent.unseen)
+    return replace(finding, ties=ties, evidence=evidence, unseen_ancestor=descent.unseen)
 
 
 def _placed_among(
@@ -131,7 +133,7 @@ def _placed_among(
 ) -> Descent | None:
     """Where a model stands among those of another depth, these laid out as it is.
 
-    None where they have no one founder or are not settled, or where it carries parts of several.
+    None where they have no one founder or are not settled.
     """
     above = {name: _parents(family, name) for name in relatives if name in family.findings}
     roots = [name for name, parents in above.items() if not set(parents) & above.keys()]
@@ -141,7 +143,7 @@ def _placed_among(
     cut = [laid_out(family.members[name], places) for name in relatives]
     pool = make_pool([*cut, family.members[child]])
     (descent,) = resolve_descent(pool, roots[0], [child], family.dates, above)
-    return descent if len(descent.parents) == 1 else None
+    return descent
 
 
 def _parents(family: OpenFamily, name: str) -> tuple[str, ...]:
