@@ -8,7 +8,7 @@ holds only a few such models.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from benchmarks.zoo.labels import Label
@@ -65,7 +65,7 @@ def cut_models(
 
 
 def _relatives(
-    truth: Truth, labels: Mapping[str, Label], name: str, among: frozenset[str] | set[str]
+    truth: Truth, labels: Mapping[str, Label], name: str, among: Collection[str]
 ) -> Iterator[str]:
     """A model's published family without all that was made of it, and without adapters."""
     for other in sorted(among):
