@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from lineage.infer.methods.between_two import (
     replay_arcee_fusion,
     replay_nearswap,
 )
+from lineage.infer.methods.masked_search import MaskedMerge
 from lineage.infer.methods.masks import Rule, changes_from, fit_masks
 from lineage.infer.methods.model_stock import replay_model_stock
 from lineage.infer.methods.selected import _fitted_weights, replay_sce
 from lineage.infer.parent_sets import _Search, parent_sets
-from lineage.infer.settle import merges
+from lineage.infer.replay import Replay
+from lineage.infer.settle import merges, sums, words
 from lineage.infer.settle.family import OpenFamily
 from lineage.infer.settle.merged import without_merges
 from lineage.infer.settle.merges import settle_merges
@@ -797,3 +800,66 @@ def test_a_step_between_two_that_changed_few_words_each_is_no_fusion_of_them():
     after = picked(between, h.train(between, 0.02, text=2), 0.06, seed=4)
     models = {"z/base": base, "x/other": other, "p/after": after}
     assert settled(models, between) is None
+
+
+def test_a_merge_stays_told_though_masks_put_it_in_the_middle_of_leaning_parents():
+    """Steps of .5 cosine, weights .25 and density .4: V = c, seen from the merge all is square."""
+    rng = np.random.default_rng(11)
+    models = {"z/base": {}, "p/one": {}, "p/two": {}}
+    merged = {}
+    for key in (TensorKey(role, layer) for role in ("q", "v", "up") for layer in range(4)):
+        base = round_to(DTYPE, rng.normal(0, 0.1, (64, 48)).astype("f4"))
+        steps = rng.normal(0, 0.01 / np.sqrt(2), (3, *base.shape))
+        one, two = (round_to(DTYPE, (base + steps[0] + own).astype("f4")) for own in steps[1:])
+        kept = rng.random((2, *base.shape)) < 0.4
+        change = 0.625 * (kept[0] * (one - base) + kept[1] * (two - base))
+        models["z/base"][key], models["p/one"][key], models["p/two"][key] = base, one, two
+        merged[key] = round_to(DTYPE, (base + change).astype("f4"))
+    found = settled(models, merged)
+    assert found is not None
+    assert found.base == "z/base"
+    assert set(shares(found)) == {"p/one", "p/two"}
+
+
+def test_sce_is_asked_of_the_largest_parents_where_masks_found_one_too_many(herd):
+    names = list(KINSHIP[:3])
+    members = herd | {"m/merge": naive_sce(herd, names, 0.3)}
+    pool = make_pool([fingerprint(name, model) for name, model in members.items()])
+    fit = SimpleNamespace(coefficients=np.array([[0.04, 0.3, 0.4, 0.5]]))
+    said = MaskedMerge("z/base", ("d/child", *names), None, fit, 2.0)
+    found = words._selected(pool, "m/merge", DTYPE, said)
+    assert set(found.parents) == set(names)
+    assert found.match >= 0.99
+
+
+@pytest.mark.parametrize(("own", "pair"), [(0.0, ("p/one", "p/two")), (0.03, None)])
+def test_who_gave_a_tenth_of_the_words_is_asked_for_a_fusion(herd, own, pair):
+    rng = np.random.default_rng(2)
+    merged = {}
+    for key, first in herd["p/one"].items():
+        chance = rng.random(first.shape)
+        merged[key] = np.where(chance < 0.08, herd["p/two"][key], first)
+        merged[key] = np.where(chance > 1 - own, np.float32(7), merged[key])
+    pool = make_pool([fingerprint(n, m) for n, m in (herd | {"m/merge": merged}).items()])
+    assert (
+        words._pair_of_words(pool, "m/merge", [name for name in herd if name != "d/twin"]) == pair
+    )
+    assert words._pair_of_words(pool, "m/merge", ["p/one"]) is None
+
+
+@pytest.mark.parametrize(
+    ("t", "match", "said"),
+    [(0.285714293, 0.99999, "linear"), (0.285714293, 0.9999, "linear"), (0.3, 0.99999, "slerp")],
+)
+def test_a_number_that_nobody_wrote_makes_no_sphere_of_a_line(t, match, said):
+    line = Replay("linear", ("a", "b"), (0.5, 0.2), 0.99998, "models:\n- {weight: 0.5}\n")
+    sphere = Replay("slerp", ("a", "b"), (1 - t, t), match, f"parameters:\n  t: [{t}, 1]\n")
+    rough = Replay("nuslerp", ("a", "b"), (1, 1), 0.5, "parameters: {weight: 1}\n")
+    assert sums._likeliest(iter((line, rough, sphere))).method == said
+    assert sums._likeliest((rough,)) is rough
+
+
+def test_a_line_that_gives_fewer_words_is_none_however_plain():
+    line = Replay("linear", ("a", "b"), (0.5, 0.2), 0.995, "models:\n- {weight: 0.5}\n")
+    sphere = Replay("slerp", ("a", "b"), (0.7, 0.3), 0.999, "parameters:\n  t: 0.285714293\n")
+    assert sums._likeliest((line, sphere)) is sphere

@@ -89,6 +89,28 @@ class Pool:
             groups.setdefault(name, []).append(n)
         return tuple(map(tuple, groups.values()))
 
+    def is_whole(self, places: Sequence[int]) -> bool:
+        """Whether all words of the tensors at some `places` were read; True where nobody asks."""
+        n_read = sum(self.values[place][0].size for place in places)
+        return not self.n_words or sum(self.n_words[place] for place in places) == n_read
+
+    def read_whole(self, model: str) -> Pool:
+        """The tensors of which all rows were read, as a model stores them."""
+        kept = sorted(
+            place
+            for places in self.stored_together(model)
+            if self.is_whole(places)
+            for place in places
+        )
+        return Pool(
+            self.ids,
+            tuple(self.keys[place] for place in kept),
+            tuple(self.values[place] for place in kept),
+            self.dtypes,
+            tuple(self.n_words[place] for place in kept) if self.n_words else (),
+            tuple(self.stored_as[place] for place in kept) if self.stored_as else (),
+        )
+
     def common_grid(self, a: str, b: str) -> str:
         """The coarse number type that two models were rounded to; F32 where they share none."""
         named = {self.dtypes[self.ids.index(name)] for name in (a, b)} if self.dtypes else set()

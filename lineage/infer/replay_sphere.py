@@ -136,7 +136,7 @@ class _Merge:
     def probes(self) -> tuple[int, ...]:
         """Numbers of a few matrices for first trials: read whole if any, parents far apart."""
         able = [n for n, words in enumerate(self.words) if len(words) > 1]
-        whole = [n for n in able if self._is_whole(n)]
+        whole = [n for n in able if self.pool.is_whole(self.tensors[n])]
 
         def apart(number: int) -> float:
             vectors = self.vectors[number]
@@ -149,11 +149,6 @@ class _Merge:
     def n_probed(self) -> int:
         """Words of the probes."""
         return sum(self.words[number].size for number in self.probes)
-
-    def _is_whole(self, number: int) -> bool:
-        known = self.pool.n_words
-        n_words = sum(known[place] for place in self.tensors[number]) if known else 0
-        return not known or n_words == self.words[number].size
 
     def fitted(self, number: int) -> F64:
         """Least-squares coefficients of the vectors in one tensor."""

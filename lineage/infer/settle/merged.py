@@ -25,9 +25,14 @@ def without_merges(family: OpenFamily, candidates: Sequence[str]) -> list[str]:
     ]
 
 
-def by_recipe(child: str, best: Replay, *facts: Evidence, doubt: str = "") -> Finding:
-    """A merge by a recipe that replays: proved, or inferred where a `doubt` is left."""
-    words = f"the {best.method} recipe gives {100 * best.match:.2f} % of the stored words"
+def by_recipe(
+    child: str, best: Replay, *facts: Evidence, doubt: str = "", asked: str = "stored words"
+) -> Finding:
+    """A merge by a recipe that replays: proved, or inferred where a `doubt` is left.
+
+    `asked` says which words the recipe was asked for.
+    """
+    words = f"the {best.method} recipe gives {100 * best.match:.2f} % of the {asked}"
     return Finding(
         child,
         Kind.MERGE,

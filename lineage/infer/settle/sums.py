@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 
 import numpy as np
+import yaml
 
 from lineage.infer.geometry import Pool
-from lineage.infer.merges import Mixture, screen_merge
+from lineage.infer.merges import Mixture, fit_mixture, screen_merge
 from lineage.infer.methods.weighted import replay_weighted_changes, replay_weighted_mean
 from lineage.infer.replay import Replay, replay_linear, replay_task_arithmetic
 from lineage.infer.replay_sphere import SPHERICAL
@@ -29,12 +31,16 @@ _MOST_SEARCHED = 3
 _AS_GOOD = 0.001
 """Share of the words by which equivalent recipes may differ."""
 _MOST_EQUIVALENT = 5
+_FITTED_DECIMALS = 4
+"""By how many decimals more than another a recipe tells numbers that nobody wrote."""
 _NEARLY_A_SUM = 0.8
 """Match of free coefficients below which merges on the sphere are not tried: they are sums too."""
 _LESS_NOISE = 0.5
 """Of the words that free coefficients miss, what a recipe may miss to be told with them. They give
 every sum that is rounded once; what a recipe gives beyond is the noise of its own steps."""
 _NORMS_OF_ROWS = "norms of the rows read stand in for those of whole tensors: verify the recipe"
+_TENSORS_READ_WHOLE = "told by the tensors that were read whole: verify the recipe"
+_WORDS_READ_WHOLE = "words of the tensors that were read whole"
 
 
 def weighted_sum(
@@ -46,14 +52,11 @@ def weighted_sum(
     best: tuple[Replay, Mixture] | None = None
     tried: list[Replay] = []
     for mixture in screen_merge(pool, child, candidates, dtype):
-        # The recipe that reproduces most words; the simplest where two do about equally well.
-        replayed = max(
-            _replays(pool, child, dtype, mixture, bases), key=lambda replay: replay.match
-        )
+        replayed = _likeliest(_replays(pool, child, dtype, mixture, bases))
         if replayed.match < PROVED_REPLAY:
             continue
         tried += _replays(pool, child, dtype, mixture, bases, all_of_them=True)
-        for one in (replayed, max(tried, key=lambda replay: replay.match)):
+        for one in (replayed, _likeliest(tried)):
             if best is None or one.match > best[0].match + _AS_GOOD:
                 best = one, mixture
         # With a near relative for a parent a recipe gives nearly all words, and not all.
@@ -63,6 +66,35 @@ def weighted_sum(
         return None
     recipe, mixture = best
     return by_recipe(child, recipe, *_fitted_facts(mixture), *_equivalents(recipe, tried))
+
+
+def _likeliest(tried: Iterable[Replay]) -> Replay:
+    """The recipe that gives most words; of those about as good one with far fewer decimals.
+
+    Between near relatives the sphere is flat: SLERP gives the words of a linear merge by a number
+    that nobody wrote, and now and then one word more.
+    """
+    known = list(tried)
+    best = max(known, key=lambda replay: replay.match)
+    as_good = [one for one in known if one.match >= max(PROVED_REPLAY, best.match - _AS_GOOD)]
+    plainest = min(as_good, key=_n_decimals, default=best)
+    return plainest if _n_decimals(plainest) + _FITTED_DECIMALS <= _n_decimals(best) else best
+
+
+def _n_decimals(replay: Replay) -> int:
+    """Decimals of all numbers in a recipe."""
+    asked: list[object] = [yaml.safe_load(replay.recipe_yaml)]
+    n_decimals = 0
+    while asked:
+        part = asked.pop()
+        if isinstance(part, dict):
+            asked += part.values()
+        elif isinstance(part, list):
+            asked += part
+        elif isinstance(part, float):
+            exponent = Decimal(repr(part)).normalize().as_tuple().exponent
+            n_decimals += max(0, -exponent) if isinstance(exponent, int) else 0
+    return n_decimals
 
 
 def weighted_sum_of_plain(
@@ -97,12 +129,26 @@ def spanned(
 def _by_less_noise(
     pool: Pool, child: str, dtype: str, mixture: Mixture, bases: Sequence[str]
 ) -> Finding | None:
-    """A sum by the recipe that misses far fewer of its words than free coefficients do."""
-    tried = _replays(pool, child, dtype, mixture, bases, all_of_them=True)
+    """A sum by the recipe that misses far fewer of its words than free coefficients do.
+
+    Norms and angles belong to whole tensors: where most words are of such, they are asked alone.
+    """
+    whole = pool.read_whole(child)
+    asked, fit = pool, mixture
+    if _n_words(whole) < _n_words(pool) < 2 * _n_words(whole):
+        asked, fit = whole, fit_mixture(whole, child, mixture.parents, dtype)
+    tried = _replays(asked, child, dtype, fit, bases, all_of_them=True)
     best = max(tried, key=lambda replay: replay.match)
-    if 1 - best.match >= _LESS_NOISE * (1 - mixture.match):
+    if 1 - best.match >= _LESS_NOISE * (1 - fit.match):
         return None
-    return by_recipe(child, best, *_fitted_facts(mixture), doubt=_NORMS_OF_ROWS)
+    facts = _fitted_facts(mixture)
+    if asked is pool:
+        return by_recipe(child, best, *facts, doubt=_NORMS_OF_ROWS)
+    return by_recipe(child, best, *facts, doubt=_TENSORS_READ_WHOLE, asked=_WORDS_READ_WHOLE)
+
+
+def _n_words(pool: Pool) -> int:
+    return sum(values[0].size for values in pool.values)
 
 
 def _likely_bases(family: OpenFamily, pool: Pool, candidates: Sequence[str]) -> list[str]:

@@ -34,6 +34,8 @@ __all__ = ["masked", "partly_told", "word_by_word"]
 _FEWER_MISSED = 0.1
 """Of the words that the best single model misses, what an inferred recipe may miss at most."""
 _WORTHWHILE = 0.97
+_OF_TWO = 0.98
+"""Share of the words that must be one of two models' for the two to be asked for a fusion."""
 _APART = 0.5
 """Share of words in which the parents of a fusion agree at most."""
 _MASKED_GAIN = 0.4
@@ -59,15 +61,18 @@ def word_by_word(
     """Model stock, SCE, NearSwap, Arcee Fusion, and what else takes each word from one of two."""
     dtype = family.members[child].dtype
     sets = _sets(family, pool, child, candidates)
-    if len(sets) < 2:
+    if not sets:
         return None
-    found = _deterministic(pool, child, dtype, sets)
+    pair = _pair_of_words(pool, child, without_merges(family, candidates))
+    if pair is None and len(sets) < 2:
+        return None
+    found = _deterministic(pool, child, dtype, sets, pair)
     if found is not None and found.match >= PROVED_REPLAY:
         return by_recipe(child, found)
     single = best_single_match(pool, child, candidates, dtype)
     if found is not None and 1 - found.match < _FEWER_MISSED * (1 - single):
         return by_recipe(child, found, doubt=_NEARLY_REPLAYED)
-    return _chosen_words(pool, child, sets[1].members)
+    return _chosen_words(pool, child, pair or sets[1].members)
 
 
 def masked(family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]) -> Finding | None:
@@ -79,7 +84,7 @@ def masked(family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
     merge = find_masked(pool, child, dtype, sets, without_merges(family, candidates))
     if merge is None or not _believed(merge):
         return None
-    selected = replay_sce(pool, child, dtype, merge.base, merge.parents)
+    selected = _selected(pool, child, dtype, merge)
     if selected is not None and selected.match >= PROVED_REPLAY:
         return by_recipe(child, selected)
     trimmed = replay_trimmed(pool, child, dtype, merge)
@@ -89,6 +94,19 @@ def masked(family: OpenFamily, pool: Pool, child: str, candidates: Sequence[str]
         return by_recipe(child, trimmed, *facts, doubt=_ABOUT_THAT_DENSITY)
     found = _masked_finding(child, merge, facts)
     return None if max(share.weight for share in found.parents) > MOST_OF_ONE else found
+
+
+def _selected(pool: Pool, child: str, dtype: str, merge: MaskedMerge) -> Replay | None:
+    """SCE of the parents that masks found, or of the largest of them.
+
+    Its weights vary by tensor, which masks do not know of: near relatives stand in for that.
+    """
+    order = np.argsort(-merge.fit.coefficients.mean(axis=0))
+    largest = [merge.parents[i] for i in order]
+    tried = (
+        replay_sce(pool, child, dtype, merge.base, largest[:n]) for n in range(len(largest), 1, -1)
+    )
+    return max(filter(None, tried), key=lambda replay: replay.match, default=None)
 
 
 def partly_told(
@@ -143,12 +161,46 @@ def _sets(
     return parent_sets(pool, child, names)
 
 
-def _deterministic(pool: Pool, child: str, dtype: str, sets: Sequence[ParentSet]) -> Replay | None:
-    """The best recipe without free masks over the sets that least squares offers."""
+def _pair_of_words(pool: Pool, child: str, names: Sequence[str]) -> tuple[str, str] | None:
+    """Two models, of which hardly a word is neither's: who has most, and who most of the others.
+
+    Least squares sees little of a second parent that gave a tenth of the words or less.
+    """
+    c = pool.ids.index(child)
+    n_words = sum(values[c].size for values in pool.values)
+    taken = {
+        name: [values[pool.ids.index(name)] == values[c] for values in pool.values]
+        for name in names
+    }
+    if len(taken) < 2:
+        return None
+    first = max(taken, key=lambda name: sum(map(np.count_nonzero, taken[name])))
+    union = {
+        name: sum(
+            int(np.count_nonzero(one | other))
+            for one, other in zip(words, taken[first], strict=True)
+        )
+        for name, words in taken.items()
+        if name != first
+    }
+    second = max(union, key=lambda name: union[name])
+    return (first, second) if union[second] >= _OF_TWO * n_words else None
+
+
+def _deterministic(
+    pool: Pool,
+    child: str,
+    dtype: str,
+    sets: Sequence[ParentSet],
+    likely: tuple[str, str] | None = None,
+) -> Replay | None:
+    """The best recipe without free masks over the sets that least squares offers.
+
+    `likely` is a pair to be asked beside those.
+    """
     # What decides word by word is no sum: the best pair of a sum may hold one of the two only.
-    pairs = dict.fromkeys(
-        tuple(sorted(pair)) for one in sets[1:3] for pair in combinations(one.members, 2)
-    )
+    offered = [pair for one in sets[1:3] for pair in combinations(one.members, 2)]
+    pairs = dict.fromkeys(tuple(sorted(pair)) for pair in (*offered, likely) if pair is not None)
     tried = [
         replay(pool, child, dtype, pair)
         for pair in pairs
