@@ -37,6 +37,16 @@ def nodes():
 # the plan
 
 
+def test_more_merges_leave_everything_else_as_it_was(nodes):
+    old = {node.id for node in nodes}
+    more = plan(more_merges=2)
+    assert tuple(node for node in more if node.id in old) == nodes
+    new = [node for node in more if node.id not in old]
+    families = {node.family for node in nodes if not node.family.startswith("bert")}
+    assert Counter(node.family for node in new) == dict.fromkeys(families, 2)
+    assert all(node.recipe.config["merge_method"] != "passthrough" for node in new)
+
+
 def test_a_seed_fixes_the_plan(nodes):
     assert plan() == nodes
     assert plan(seed=1) != nodes

@@ -36,6 +36,9 @@ def main() -> int:
         help="families of these splits only, as the whole plan has them",
     )
     building.add_argument("--effort", type=float, default=1.0, help="factor on training steps")
+    building.add_argument(
+        "--more-merges", type=int, default=0, metavar="N", help="N merges more in each family"
+    )
     building.set_defaults(do=_build)
     telling = commands.add_parser("report", help="changes, losses, cosines of siblings' changes")
     telling.add_argument("folder", type=Path)
@@ -60,7 +63,11 @@ def main() -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     whole = plan(
-        arguments.seed, arguments.founders, tuple(arguments.configurations), arguments.effort
+        arguments.seed,
+        arguments.founders,
+        tuple(arguments.configurations),
+        arguments.effort,
+        arguments.more_merges,
     )
     nodes = tuple(node for node in whole if node.split in arguments.splits)
     print(_summary(nodes), file=sys.stderr)

@@ -79,6 +79,7 @@ def plan(
     n_founders: int = N_FOUNDERS,
     configurations: Sequence[str] = CONFIGURATIONS,
     effort: float = 1.0,
+    more_merges: int = 0,
 ) -> tuple[Node, ...]:
     """Everything to make, parents before their children.
 
@@ -92,9 +93,12 @@ def plan(
         Names in :data:`data.build_pocket.architectures.ARCHITECTURES`.
     effort
         Factor on the steps of training; below 1 for a trial only.
+    more_merges
+        So many merges more in each family that can be merged, no stacks; all else stays as it is.
     """
     nodes: list[Node] = []
     drawers = {split: MergeDrawer(_random(seed, split)) for split in dict.fromkeys(SPLITS)}
+    later = {split: MergeDrawer(_random("nursery", seed)) for split in dict.fromkeys(SPLITS)}
     for place, configuration in enumerate(configurations):
         dealt = dict.fromkeys(SPLITS, 2 * place)
         for number in range(n_founders):
@@ -103,6 +107,8 @@ def plan(
             dealt[split] += 1
             family = _Family(configuration, number, split, turn, seed, effort, drawers[split])
             family.breed()
+            if family.is_mergeable:
+                family.merge_more(later[split], more_merges)
             nodes += family.nodes
     return tuple(nodes)
 
@@ -128,6 +134,7 @@ class _Family:
     effort: float
     merges: MergeDrawer
     nodes: list[Node] = field(default_factory=list)
+    founded: tuple[str, tuple[str, ...]] = ("", ())
 
     def __post_init__(self) -> None:
         self.random = _random(self.seed, self.configuration, self.number)
@@ -140,6 +147,10 @@ class _Family:
     @property
     def name(self) -> str:
         return f"{self.configuration}-{self.number}"
+
+    @property
+    def is_mergeable(self) -> bool:
+        return self.configuration not in _UNMERGEABLE
 
     def add(self, recipe: Recipe, *, withheld: bool = False) -> str:
         """Enter a model under a name that says nothing about it."""
@@ -159,6 +170,7 @@ class _Family:
         """The line that every family has, then what is this family's turn."""
         founder = self.founder()
         line = self.line(founder)
+        self.founded = founder, tuple(line)
         self.copies(founder, line)
         self.vocabulary(line)
         if self.configuration in _LLAMAS:
@@ -170,7 +182,7 @@ class _Family:
             self.special_merge(founder, line)
         else:
             self.codes(line)
-            if self.configuration not in _UNMERGEABLE:
+            if self.is_mergeable:
                 self.plain_merges(founder, line, 3)
                 if self.turn % 3 == 1:
                     self.merge_then_tuned(founder, line)
@@ -348,6 +360,16 @@ class _Family:
     def plain_merges(self, founder: str, line: Sequence[str], n: int) -> None:
         for _ in range(n):
             self.merge(self._mergeable(line), founder)
+
+    def merge_more(self, merges: MergeDrawer, n: int) -> None:
+        """As many merges of the line again as are asked for, with a drawer of their own."""
+        founder, line = self.founded
+        while n > 0:
+            config = merges.draw(self._mergeable(line), founder, self.n_layers)
+            recipe = MergekitMerge(config, self._seed())
+            if config["merge_method"] != "passthrough":
+                self.add(recipe)
+                n -= 1
 
     def _mergeable(self, line: Sequence[str]) -> list[str]:
         """Tuned models; people do not merge what was trained beyond recognition."""
